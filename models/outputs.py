@@ -1,0 +1,192 @@
+"""What the flow puts out: the records behind the outbox streams.
+
+Every outbox record is idempotent: applying it twice, or again after a crash with the stream cut
+differently, leaves the same result. `STREAMS` names each stream, what a record holds, and who
+drains it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from .batch import F64, I32, I64
+
+#: stream -> (payload, consumers)
+STREAMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "points": ("line protocol, UTF-8", ("influx",)),
+    "findings": ("msgpack list of FindingChange", ("ledger",)),
+    "intervals": ("msgpack list of IntervalRow", ("ledger",)),
+    "devices": ("msgpack list of DeviceRow", ("ledger",)),
+    "latest": ("msgpack list of LatestRow", ("ledger",)),
+    "late": ("msgpack list of LateRow", ("ledger",)),
+    "dead": ("msgpack list of models.records.Dead", ("ledger",)),
+    "account": ("msgpack list of Account", ("ledger",)),
+    "publish": ("msgpack list of Publish", ("mqtt",)),
+}
+
+
+class FindingChange(msgspec.Struct, frozen=True, kw_only=True):
+    """One state change of a finding (CONVENTIONS: one line of ``findings.jsonl``). Times are epoch ms.
+
+    Natural key: (finding_id, change). `order` and `shard` sort changes and are not part of the
+    published record.
+    """
+
+    finding_id: str
+    code: str
+    scope: str
+    site: str
+    node: str | None
+    station: str | None
+    evse: int | None
+    connector: int | None
+    severity: str
+    source: str
+    state: str  # raised, updated, cleared
+    live: bool
+    planned: bool
+    raised_at: int
+    start: int
+    last: int
+    end: int | None
+    score: float
+    evidence: dict[str, Any]
+    taxonomy: str | None
+    advice: str
+    parent: str | None
+    change: int  # 1, 2, ... within the finding
+    changed_at: int  # journaled time of this change
+    shard: int
+    order: int
+
+    def published(self) -> dict[str, Any]:
+        """Return the record as others see it."""
+        out: dict[str, Any] = msgspec.to_builtins(self)
+        for name in ("change", "changed_at", "shard", "order"):
+            del out[name]
+        return out
+
+
+class IntervalRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Energy of one EVSE in one UTC quarter hour. Natural key: (site, station, evse, start_ms).
+
+    A higher revision replaces a lower one. `energy_mwh` is None when the quality is ``missing``.
+    """
+
+    site: str
+    station: str
+    evse: int
+    start_ms: int
+    energy_mwh: int | None
+    quality: str  # measured, interpolated, estimated, missing
+    revision: int
+
+
+class DeviceRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Inventory of one EVSE. Natural key: (site, station, evse)."""
+
+    site: str
+    station: str
+    evse: int
+    node: str
+    vendor: str
+    model: str
+    fw: str
+    connector_type: str
+    u_n_v: float
+    phases: int
+    p_max_w: float | None
+    max_a: float | None
+    dc: bool
+    meter_serial: str
+
+
+class LatestRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest reading of one EVSE, for the live page. Natural key: (site, station, evse); the
+    greatest `time_ms` wins."""
+
+    site: str
+    station: str
+    evse: int
+    time_ms: int
+    status: str
+    state: int
+    reg_mwh: int | None
+    values: dict[str, float]  # field name -> value
+
+
+class LateRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A count of readings of one EVSE that came after newer ones. Natural key: (shard, order, site, station, evse)."""
+
+    shard: int
+    order: int
+    site: str
+    station: str
+    evse: int
+    first_ms: int
+    last_ms: int
+    count: int
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the messages and readings of one journal range [first, end) of a shard.
+
+    Natural key: (shard, first). A record deletes all of its shard that start at or after `first`: after
+    a crash the range is cut anew. `held` is how many messages wait for an earlier one at `end`.
+    """
+
+    shard: int
+    first: int
+    end: int
+    through_ms: int  # newest arrival in the range
+    messages: int  # without ticks
+    decoded: int
+    duplicate: int
+    dead: int
+    held: int
+    rows_in: int
+    rows_processed: int
+    rows_late: int
+    rows_duplicate: int
+    rows_invalid: int
+
+
+class Publish(msgspec.Struct, frozen=True, kw_only=True):
+    """A message to be published over MQTT."""
+
+    topic: str
+    payload: bytes
+    qos: int = 1
+    retain: bool = False
+
+
+@dataclass(slots=True)
+class RollupRows:
+    """n closed roll-up windows.
+
+    Attributes
+    ----------
+    period_s : int
+        60 or 900; windows are aligned to UTC.
+    evse : ndarray, shape (n,), int32
+    start_ns : ndarray, shape (n,), int64
+    count : ndarray, shape (n,), int64
+        Readings in the window.
+    energy_mwh : ndarray, shape (n,), int64
+        Last register in the window, `units.NO_REGISTER` when none.
+    fields : tuple of str
+        Names of the rows of `values`, unit last (``power_mean_w``, ``voltage_l1_min_v``).
+    values : ndarray, shape (len(fields), n), float64
+        NaN where no reading carried the channel.
+    """
+
+    period_s: int
+    evse: I32
+    start_ns: I64
+    count: I64
+    energy_mwh: I64
+    fields: tuple[str, ...]
+    values: F64
