@@ -182,3 +182,19 @@ class MessageColumns:
 
     def __len__(self) -> int:
         return len(self.order)
+
+    def take(self, index: NDArray[Any]) -> Self:
+        """Return a copy with the messages `index` (integers or a mask), in that order."""
+        return type(self)(
+            self.order[index],
+            self.pos[index],
+            self.recv_ns[index],
+            self.node[index],
+            self.kind[index],
+            self.boot[index],
+            self.seq[index],
+            self.live[index],
+            self.fate[index],
+            self.skew_ns[index],
+            self.effect_ns[index],
+        )

@@ -42,6 +42,7 @@ _EVSE_COLUMNS: Final[dict[str, tuple[str, float | int]]] = {
     "phases": ("i1", 0),  # 0 = not declared
     "p_max_w": ("f8", np.nan),
     "dc": ("u1", 0),
+    "declared": ("u1", 0),  # a birth or link message declared this EVSE
     "max_a": ("f8", np.nan),
     "conn_type": ("i1", 0),
     "resolution_mwh": ("i8", 1000),
@@ -72,6 +73,7 @@ class DeviceTable:
     phases: NDArray[np.int8]
     p_max_w: NDArray[np.float64]
     dc: NDArray[np.uint8]
+    declared: NDArray[np.uint8]
     max_a: NDArray[np.float64]
     conn_type: NDArray[np.int8]
     resolution_mwh: NDArray[np.int64]
@@ -179,6 +181,10 @@ class DeviceTable:
         """Return the rows of all EVSEs of a station."""
         return np.flatnonzero(self.evse_station[: self.n_evses] == station).tolist()
 
+    def evses_of_node(self, node: int) -> list[int]:
+        """Return the rows of all EVSEs that a node delivers."""
+        return np.flatnonzero(self.evse_node[: self.n_evses] == node).tolist()
+
     def names(self, evse: int) -> tuple[str, str, int]:
         """Return (site, station, evse id) of an EVSE row."""
         station = int(self.evse_station[evse])
@@ -200,7 +206,7 @@ class DeviceTable:
             getattr(self, name)[evse] = value
 
     def _inventory(self, evse: int) -> dict[str, Any]:
-        names = ("u_n_v", "phases", "dc", "conn_type", "resolution_mwh", "modulus_mwh")
+        names = ("u_n_v", "phases", "dc", "declared", "conn_type", "resolution_mwh", "modulus_mwh")
         known: dict[str, Any] = {name: getattr(self, name)[evse].item() for name in names}
         for name in ("p_max_w", "max_a"):
             value = getattr(self, name)[evse].item()
@@ -215,6 +221,7 @@ class DeviceTable:
             "phases": declared.phases or known["phases"],
             "p_max_w": declared.p_max_w if declared.p_max_w is not None else known["p_max_w"],
             "dc": int(declared.dc),
+            "declared": 1,
             "conn_type": _TYPE_CODE.get(conn.type, 0) if conn else known["conn_type"],
             "max_a": conn.max_a if conn and conn.max_a is not None else known["max_a"],
             "resolution_mwh": max(1, mwh_from_wh(declared.meter.resolution_wh)),
@@ -227,6 +234,18 @@ class DeviceTable:
             array = getattr(self, name)
             if row >= len(array):
                 setattr(self, name, np.concatenate([array, np.full(len(array), fill, dtype)]))
+
+    def copy(self) -> DeviceTable:
+        """Return an equal table; rows keep their numbers."""
+        return DeviceTable.restore(self.snapshot())
+
+    def nbytes(self) -> int:
+        """Return the bytes of the columns of known rows (names not counted)."""
+        return sum(
+            int(getattr(self, name)[:n].nbytes)
+            for columns, n in ((_EVSE_COLUMNS, self.n_evses), (_NODE_COLUMNS, self.n_nodes))
+            for name in columns
+        )
 
     def snapshot(self) -> dict[str, Any]:
         """Return plain data from which `restore` makes an equal table."""

@@ -20,6 +20,12 @@ from .errors import StorageCorrupt
 RETAINED: Final = 1  # delivered because it was retained, not because it just happened
 TICK_FLAG: Final = 2  # the journal's own second hand: no topic, no payload
 REDELIVERED: Final = 4  # MQTT DUP flag
+OVERSIZE: Final = 8  # longer than allowed: only the first OVERSIZE_PREFIX_BYTES of the payload were kept
+
+COPY: Final = 16  # an operator message without site goes to every shard: this one is not the first
+
+#: What is kept of a payload that is longer than ``mqtt.max_payload_bytes``.
+OVERSIZE_PREFIX_BYTES: Final = 256
 
 _HEAD: Final = struct.Struct("<4sIQQ")
 _MAGIC: Final = b"CSF1"

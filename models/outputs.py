@@ -24,6 +24,7 @@ STREAMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "late": ("msgpack list of LateRow", ("ledger",)),
     "dead": ("msgpack list of models.records.Dead", ("ledger",)),
     "account": ("msgpack list of Account", ("ledger",)),
+    "rollups": ("msgpack list of RollupRow", ("ledger",)),
     "publish": ("msgpack list of Publish", ("mqtt",)),
 }
 
@@ -86,7 +87,7 @@ class IntervalRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeviceRow(msgspec.Struct, frozen=True, kw_only=True):
-    """Inventory of one EVSE. Natural key: (site, station, evse)."""
+    """Inventory of one EVSE. Natural key: (site, station, evse); the greatest `order` wins."""
 
     site: str
     station: str
@@ -102,6 +103,7 @@ class DeviceRow(msgspec.Struct, frozen=True, kw_only=True):
     max_a: float | None
     dc: bool
     meter_serial: str
+    order: int = 0  # the shard's order of effect of the birth or link message that said so
 
 
 class LatestRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,8 +120,24 @@ class LatestRow(msgspec.Struct, frozen=True, kw_only=True):
     values: dict[str, float]  # field name -> value
 
 
+class RollupRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One minute of one EVSE, for the power chart of the page, which thus needs no InfluxDB.
+
+    Natural key: (site, station, evse, start_ms); more `readings` win. `energy_mwh` is the last register.
+    The ledger keeps a day or two of them.
+    """
+
+    site: str
+    station: str
+    evse: int
+    start_ms: int
+    readings: int
+    power_mean_w: float | None
+    energy_mwh: int | None
+
+
 class LateRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A count of readings of one EVSE that came after newer ones. Natural key: (shard, order, site, station, evse)."""
+    """Readings of one EVSE that came after newer ones. Natural key: (shard, order, site, station, evse)."""
 
     shard: int
     order: int

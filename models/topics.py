@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .errors import ConfigError
@@ -88,6 +89,32 @@ class Router:
                 site = groups.get("site") or node
                 return Match(route.dialect, site, node or site, groups.get("rest") or "")
         return None
+
+
+def subscriptions(routes: Sequence[Route]) -> tuple[str, ...]:
+    """Return the MQTT filters that serve `routes`, without those that another one covers.
+
+    A broker may deliver a message once for each filter of ours that matches it (MQTT 5 §3.3.4).
+    """
+    # A route with a placeholder for the rest needs that level, which the bare filter does not say.
+    needed = [(r.mqtt_filter, re.sub(r"/#\Z", "/+/#", r.mqtt_filter)) for r in routes]
+    kept: list[str] = []
+    for i, (wanted, exact) in enumerate(needed):
+        others = [f for j, (f, _) in enumerate(needed) if j != i and (f != wanted or j < i)]
+        if not any(_covers(other, exact) for other in others):
+            kept.append(wanted)
+    return tuple(kept)
+
+
+def _covers(wide: str, narrow: str) -> bool:
+    """Return whether every topic that `narrow` matches is matched by `wide`."""
+    a, b = wide.split("/"), narrow.split("/")
+    for i, level in enumerate(a):
+        if level == "#":
+            return True
+        if i >= len(b) or b[i] == "#" or level not in {"+", b[i]}:
+            return False
+    return len(a) == len(b)
 
 
 def shard_of(site: str, shards: int) -> int:

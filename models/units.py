@@ -23,6 +23,9 @@ MAX_REGISTER_MWH: Final = 10**15
 #: Station times before this instant (2020-01-01) are unset clocks.
 FLOOR_TIME_NS: Final = 1_577_836_800 * NS_PER_S
 
+#: Station times in epoch ms lie in [0, this): beyond 2100 the number is no epoch in milliseconds.
+MAX_STATION_TIME_MS: Final = 4_102_444_800_000
+
 
 def mwh_from_wh(value: float | int | str | Decimal) -> int:
     """Return `value` in Wh as integer mWh, rounded half to even beyond the third decimal.

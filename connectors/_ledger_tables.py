@@ -1,0 +1,207 @@
+"""The ledger's tables."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+SCHEMA_VERSION: Final = 1
+
+metadata: Final = MetaData()
+
+
+def _evse_key() -> list[Column[str] | Column[int]]:
+    return [
+        Column("site", String, primary_key=True),
+        Column("station", String, primary_key=True),
+        Column("evse", BigInteger, primary_key=True, autoincrement=False),
+    ]
+
+
+meta: Final = Table(
+    "ledger_meta",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("value", String, nullable=False),
+)
+
+# Energy is integer mWh in the tables; the views show Wh with three exact decimals.
+intervals: Final = Table(
+    "intervals",
+    metadata,
+    *_evse_key(),
+    Column("start_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("energy_mwh", BigInteger),
+    Column("quality", String, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Index("intervals_by_start", "start_ms"),
+    sqlite_with_rowid=False,
+)
+
+interval_revisions: Final = Table(
+    "interval_revisions",
+    metadata,
+    *_evse_key(),
+    Column("start_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("energy_mwh", BigInteger),
+    Column("quality", String, nullable=False),
+    ForeignKeyConstraint(
+        ["site", "station", "evse", "start_ms"],
+        ["intervals.site", "intervals.station", "intervals.evse", "intervals.start_ms"],
+    ),
+    sqlite_with_rowid=False,
+)
+
+
+def _finding_columns() -> list[Column[str] | Column[int] | Column[float] | Column[bool]]:
+    """Return everything of a finding change but its key; new `Column` objects for each table."""
+    return [
+        Column("code", String, nullable=False),
+        Column("scope", String, nullable=False),
+        Column("site", String, nullable=False),
+        Column("node", String),
+        Column("station", String),
+        Column("evse", BigInteger),
+        Column("connector", BigInteger),
+        Column("severity", String, nullable=False),
+        Column("source", String, nullable=False),
+        Column("state", String, nullable=False),
+        Column("live", Boolean, nullable=False),
+        Column("planned", Boolean, nullable=False),
+        Column("raised_at", BigInteger, nullable=False),
+        Column("start", BigInteger, nullable=False),
+        Column("last", BigInteger, nullable=False),
+        Column("end", BigInteger),
+        Column("score", Float),
+        Column("evidence", Text, nullable=False),
+        Column("taxonomy", String),
+        Column("advice", Text, nullable=False),
+        Column("parent", String),
+        Column("changed_at", BigInteger, nullable=False),
+        Column("shard", BigInteger, nullable=False),
+        Column("order", BigInteger, nullable=False),
+    ]
+
+
+findings: Final = Table(
+    "findings",
+    metadata,
+    Column("finding_id", String, primary_key=True),
+    Column("change", BigInteger, nullable=False),
+    *_finding_columns(),
+    Index("findings_by_state", "state", "raised_at"),
+)
+
+finding_changes: Final = Table(
+    "finding_changes",
+    metadata,
+    Column("finding_id", String, ForeignKey("findings.finding_id"), primary_key=True),
+    Column("change", BigInteger, primary_key=True, autoincrement=False),
+    *_finding_columns(),
+    Index("finding_changes_by_time", "changed_at"),
+)
+
+devices: Final = Table(
+    "devices",
+    metadata,
+    *_evse_key(),
+    Column("node", String, nullable=False),
+    Column("vendor", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("fw", String, nullable=False),
+    Column("connector_type", String, nullable=False),
+    Column("u_n_v", Float),
+    Column("phases", BigInteger, nullable=False),
+    Column("p_max_w", Float),
+    Column("max_a", Float),
+    Column("dc", Boolean, nullable=False),
+    Column("meter_serial", String, nullable=False),
+    Column("order", BigInteger, nullable=False),
+)
+
+latest: Final = Table(
+    "latest",
+    metadata,
+    *_evse_key(),
+    Column("time_ms", BigInteger, nullable=False),
+    Column("status", String, nullable=False),
+    Column("state", BigInteger, nullable=False),
+    Column("reg_mwh", BigInteger),
+    Column("power_w", Float),
+    Column("values", Text, nullable=False),
+)
+
+rollup_1m: Final = Table(
+    "rollup_1m",
+    metadata,
+    Column("start_ms", BigInteger, primary_key=True, autoincrement=False),
+    *_evse_key(),
+    Column("readings", BigInteger, nullable=False),
+    Column("power_mean_w", Float),
+    Column("energy_mwh", BigInteger),
+    sqlite_with_rowid=False,
+)
+
+late: Final = Table(
+    "late",
+    metadata,
+    Column("shard", BigInteger, primary_key=True, autoincrement=False),
+    Column("order", BigInteger, primary_key=True, autoincrement=False),
+    *_evse_key(),
+    Column("first_ms", BigInteger, nullable=False),
+    Column("last_ms", BigInteger, nullable=False),
+    Column("count", BigInteger, nullable=False),
+)
+
+# `part` is a digest of reason, detail and payload: several parts of one message may be unusable.
+dead: Final = Table(
+    "dead",
+    metadata,
+    Column("shard", BigInteger, primary_key=True, autoincrement=False),
+    Column("pos", BigInteger, primary_key=True, autoincrement=False),
+    Column("part", String, primary_key=True),
+    Column("recv_ns", BigInteger, nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Index("dead_by_time", "recv_ns"),
+)
+
+COUNTED: Final = (
+    "messages",
+    "decoded",
+    "duplicate",
+    "dead",
+    "rows_in",
+    "rows_processed",
+    "rows_late",
+    "rows_duplicate",
+    "rows_invalid",
+)
+
+account: Final = Table(
+    "account",
+    metadata,
+    Column("shard", BigInteger, primary_key=True, autoincrement=False),
+    Column("first", BigInteger, primary_key=True, autoincrement=False),
+    Column("end", BigInteger, nullable=False),
+    Column("through_ms", BigInteger, nullable=False),
+    Column("held", BigInteger, nullable=False),
+    *(Column(name, BigInteger, nullable=False) for name in COUNTED),
+)

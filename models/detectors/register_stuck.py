@@ -1,0 +1,268 @@
+"""Import register stands still while energy flows.
+
+Raised when, since the register last advanced, the integral of ``Power.Active.Import`` (or of the sum of its phases) exceeds
+the greatest of two resolutions, 50 Wh, and what sampling can account for: P T / 2 for each step of the power, where
+T is the time between the two samples. The integral is the trapezoid over event time; two samples further apart than
+three declared sample periods (at least 60 s; 1800 s where none is declared) add nothing, since what flowed
+between them is not known. It starts at the last advance of the register and clears 60 s after the next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from models.batch import F64, I32, I64, ReadingBatch
+from models.channels import CHANNEL_ID, REGISTER_CHANNEL
+from models.detecting import CLEAR, RAISE, WARNING, DetectorSpec, EmissionArrays, Timeline, timeline
+from models.devices import DeviceTable
+from models.units import NO_REGISTER, NO_TIME
+
+from ._base import RowDetector, columns, ns, require
+from ._kernels import ROOM, emit
+
+_POWER: Final = tuple(CHANNEL_ID[f"Power.Active.Import{phase}"] for phase in ("", "@L1", "@L2", "@L3"))
+
+SPEC = DetectorSpec(
+    "register_stuck",
+    "evse",
+    "rule",
+    (*_POWER, REGISTER_CHANNEL),
+    ("energy_wh", "limit_wh", "register_wh", "resolution_wh", "flat_s", "power_w"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Limits of `register_stuck`.
+
+    Attributes
+    ----------
+    resolutions : float
+        Energy of this many resolutions may flow. Unit: resolutions of the meter. Default 2. Source: CONVENTIONS.
+    least_wh : float
+        Energy that may flow in any case. Unit: Wh. Default 50. Source: CONVENTIONS.
+    hold_s : float
+        Clear this long after the register advances again. Unit: s. Default 60. Source: CONVENTIONS, clear.
+    gap_samples : float
+        Longest time between two power samples that are integrated. Unit: declared sample periods. Default 3. Source:
+        two lost samples in a row are bridged.
+    gap_least_s : float
+        Never shorter than this. Unit: s. Default 60. Source: three periods of a 20 s cadence.
+    gap_undeclared_s : float
+        The same where no period is declared. Unit: s. Default 1800. Source: twice the slowest usual meter interval (OCPP
+        aligned data, 900 s).
+    """
+
+    resolutions: float = 2.0
+    least_wh: float = 50.0
+    hold_s: float = 60.0
+    gap_samples: float = 3.0
+    gap_least_s: float = 60.0
+    gap_undeclared_s: float = 1800.0
+
+    def __post_init__(self) -> None:
+        require(
+            self,
+            resolutions=(0.0, 1000.0),
+            least_wh=(0.0, 1_000_000.0),
+            hold_s=(1.0, 86_400.0),
+            gap_samples=(1.0, 100.0),
+            gap_least_s=(1.0, 86_400.0),
+            gap_undeclared_s=(1.0, 86_400.0),
+        )
+
+
+class _Limits(NamedTuple):
+    resolutions: float
+    least_wh: float
+    hold_ns: int
+    gap_samples: float
+    gap_least_ns: int
+    gap_undeclared_ns: int
+
+
+class _Meters(NamedTuple):
+    resolution_mwh: I64
+    generation: NDArray[np.int32]
+    evse_node: I32
+    sample_ns: I64
+
+
+_DTYPE: Final[list[Any]] = [
+    ("base_mwh", "i8"),  # register that stands still
+    ("base_ns", "i8"),  # since when
+    ("power_ns", "i8"),
+    ("start_ns", "i8"),
+    ("good_ns", "i8"),
+    ("power_w", "f8"),
+    ("energy_wh", "f8"),  # integral since base_ns
+    ("unsure_wh", "f8"),  # what sampling can account for
+    ("generation", "i4"),
+    ("raised", "u1"),
+    ("live", "u1"),
+]
+
+
+class _Columns(NamedTuple):
+    """The channels read, NaN where a batch has none."""
+
+    power_w: F64
+    l1_w: F64
+    l2_w: F64
+    l3_w: F64
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def _phase_sum(l1_w: float, l2_w: float, l3_w: float) -> float:
+    """Return the sum of the phases that are there, NaN when none is."""
+    total, n = 0.0, 0
+    if l1_w == l1_w:
+        total, n = total + l1_w, n + 1
+    if l2_w == l2_w:
+        total, n = total + l2_w, n + 1
+    if l3_w == l3_w:
+        total, n = total + l3_w, n + 1
+    return total if n > 0 else np.nan
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def _integrate(rec: Any, power_w: float, t: int, gap_ns: int) -> None:
+    """Add the trapezoid from the last power sample to this one; export counts as no import."""
+    power_w = max(power_w, 0.0)
+    if rec["power_ns"] != NO_TIME and t - rec["power_ns"] <= gap_ns:
+        half_h = (t - rec["power_ns"]) / 7.2e12
+        rec["energy_wh"] += (power_w + rec["power_w"]) * half_h
+        rec["unsure_wh"] += abs(power_w - rec["power_w"]) * half_h
+    rec["power_w"] = power_w
+    rec["power_ns"] = t
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def _judge(rec: Any, i: int, time: Timeline, resolution: int, limits: _Limits, out: EmissionArrays) -> None:
+    """Raise or clear at reading i, whose register is taken in."""
+    t = time.time_ns[i]
+    limit = max(limits.resolutions * resolution / 1000.0, limits.least_wh, rec["unsure_wh"])
+    if rec["energy_wh"] > limit:
+        rec["good_ns"] = NO_TIME
+        if rec["raised"] == 0:
+            rec["start_ns"] = rec["base_ns"]
+            rec["live"] = 0
+        elif time.live[i] == 0 or rec["live"] != 0:
+            return
+        rec["raised"] = 1
+        rec["live"] = time.live[i]
+        j = emit(
+            out, time.evse[i], RAISE, WARNING, rec["live"], rec["start_ns"], t, time.order[i], time.effect_ns[i],
+            rec["energy_wh"] / limit,
+        )  # fmt: skip
+        out.evidence[j, 0] = rec["energy_wh"]
+        out.evidence[j, 1] = limit
+        out.evidence[j, 2] = rec["base_mwh"] / 1000.0
+        out.evidence[j, 3] = resolution / 1000.0
+        out.evidence[j, 4] = (t - rec["base_ns"]) / 1e9
+        out.evidence[j, 5] = rec["power_w"]
+    elif rec["raised"] != 0 and rec["good_ns"] != NO_TIME and t - rec["good_ns"] >= limits.hold_ns:
+        rec["raised"] = 0
+        emit(
+            out, time.evse[i], CLEAR, WARNING, rec["live"], rec["start_ns"], rec["good_ns"],
+            time.order[i], time.effect_ns[i], 0.0,
+        )  # fmt: skip
+        rec["good_ns"] = NO_TIME
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def _stuck_kernel(
+    start: int,
+    time: Timeline,
+    columns: _Columns,
+    reg_mwh: I64,
+    meters: _Meters,
+    state: Any,
+    limits: _Limits,
+    out: EmissionArrays,
+) -> int:
+    n, room = len(time.evse), len(out.order) - ROOM
+    evse, time_ns = time.evse, time.time_ns
+    all_w, l1_w, l2_w, l3_w = columns.power_w, columns.l1_w, columns.l2_w, columns.l3_w
+    i = start
+    while i < n:
+        e = evse[i]
+        rec = state[e]
+        resolution, generation = meters.resolution_mwh[e], meters.generation[e]
+        sample_ns = meters.sample_ns[meters.evse_node[e]]
+        gap_ns = limits.gap_undeclared_ns
+        if sample_ns != NO_TIME:
+            gap_ns = max(limits.gap_least_ns, int(limits.gap_samples * sample_ns))
+        while i < n and evse[i] == e:
+            if out.used[0] > room:
+                return i
+            t = time_ns[i]
+            power_w = all_w[i] if all_w[i] == all_w[i] else _phase_sum(l1_w[i], l2_w[i], l3_w[i])
+            if power_w == power_w:
+                _integrate(rec, power_w, t, gap_ns)
+            reg = reg_mwh[i]
+            if reg != NO_REGISTER:
+                change = reg - rec["base_mwh"]
+                other = rec["base_ns"] == NO_TIME or rec["generation"] != generation
+                if other or change > 0 or change < -limits.resolutions * resolution:
+                    rec["base_mwh"] = reg
+                    rec["base_ns"] = t
+                    rec["generation"] = generation
+                    rec["energy_wh"] = 0.0
+                    rec["unsure_wh"] = 0.0
+                    if rec["raised"] != 0 and rec["good_ns"] == NO_TIME:
+                        rec["good_ns"] = t
+                if rec["energy_wh"] > limits.least_wh or rec["raised"] != 0:
+                    _judge(rec, i, time, resolution, limits, out)
+            i += 1
+    return n
+
+
+class _Detector(RowDetector):
+    spec = SPEC
+    dtype = _DTYPE
+    blank: ClassVar[dict[str, Any]] = {
+        "base_ns": NO_TIME,
+        "power_ns": NO_TIME,
+        "start_ns": NO_TIME,
+        "good_ns": NO_TIME,
+        "power_w": np.nan,
+    }
+
+    def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
+        self._limits = _Limits(
+            float(config.resolutions),
+            float(config.least_wh),
+            ns(config.hold_s),
+            float(config.gap_samples),
+            ns(config.gap_least_s),
+            ns(config.gap_undeclared_s),
+        )
+        super().__init__(resume_state)
+
+    def _run(self, start: int, rows: ReadingBatch, devices: DeviceTable, out: EmissionArrays) -> int:
+        meters = _Meters(
+            devices.resolution_mwh, devices.meter_generation, devices.evse_node, devices.sample_ns
+        )
+        return int(
+            _stuck_kernel(
+                start,
+                timeline(rows),
+                _Columns(*columns(rows, _POWER)),
+                rows.reg_mwh,
+                meters,
+                self.table.rows,
+                self._limits,
+                out,
+            )
+        )
+
+
+def build(config: Config, resume_state: dict[str, Any] | None = None) -> RowDetector:
+    """Return the detector, with the state of `resume_state` if given."""
+    return _Detector(config, resume_state)

@@ -1,0 +1,34 @@
+"""What travels down the flow: one batch of one shard, filled in by stage after stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .batch import MessageColumns, ReadingBatch
+from .devices import DeviceTable
+from .outputs import Account, FindingChange, IntervalRow, RollupRows
+from .records import Dead, Record
+
+
+@dataclass(slots=True)
+class ShardBatch:
+    """Everything that one run of journal offsets [first, end) of a shard led to.
+
+    `devices` is the table as of this batch: it may have grown since, but what it says of the rows
+    in here has not changed.
+    """
+
+    shard: int
+    first: int
+    end: int
+    devices: DeviceTable
+    rows: ReadingBatch
+    late: ReadingBatch
+    messages: MessageColumns
+    records: list[Record]
+    dead: list[Dead]
+    account: Account | None  # one per run of the journal, with the last part of it
+    new_devices: list[int] = field(default_factory=list)  # EVSE rows whose inventory is new or changed
+    findings: list[FindingChange] = field(default_factory=list)
+    intervals: list[IntervalRow] = field(default_factory=list)
+    rollups: list[RollupRows] = field(default_factory=list)

@@ -1,0 +1,102 @@
+"""The flow, as the picture in the README draws it.
+
+    journal ─▶ order ─▶ detect ─▶ bill ─▶ emit ─▶ outbox
+
+One line per stage; each holds its own state per shard. What a stage is given depends on nothing but the
+journal, so the same journal gives the same results, byte for byte, however it is cut into batches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from connectors.quarters import open_archive
+from models.energy import Archive, EnergyConfig, MemoryArchive
+from models.rollups import RollupConfig
+
+from models.ordering import OrderingConfig
+from models.sequencing import SequencingConfig
+from models.units import NS_PER_S
+from pipeline.bill import BillConfig, BillStage
+from pipeline.config import Config
+from pipeline.detect import DetectConfig, DetectStage
+from pipeline.emit import EmitConfig, EmitStage
+from pipeline.engine import Flow, Journal, SourceSettings
+from pipeline.order import OrderConfig, OrderStage
+
+
+@dataclass(slots=True)
+class Stages:
+    """The settings of every stage, made once from the configuration."""
+
+    order: OrderConfig
+    detect: DetectConfig
+    bill: BillConfig
+    emit: EmitConfig
+    archive_dir: Path | None  # None: quarters beyond the hot ones stay in memory (replay)
+
+    @classmethod
+    def of(cls, config: Config, archive_dir: Path | None) -> Stages:
+        """Return the stages' settings as `config` has them."""
+        order = config.order
+        sequencing = SequencingConfig(
+            hold_ns=round(order.hold_s * NS_PER_S),
+            hold_max=order.hold_max_messages,
+            live_max_age_ns=round(order.live_max_age_s * NS_PER_S),
+            future_max_ns=round(order.future_max_s * NS_PER_S),
+            clock_error_ns=round(order.clock_error_s * NS_PER_S),
+        )
+        energy = config.energy
+        return cls(
+            OrderConfig(tuple(config.topic_routes()), dict(config.dialects), sequencing, OrderingConfig()),
+            DetectConfig(config.detector_configs()),
+            BillConfig(
+                EnergyConfig(
+                    boundary_tolerance_ns=round(energy.boundary_tolerance_s * NS_PER_S),
+                    close_grace_ns=round(energy.close_grace_s * NS_PER_S),
+                    late_quarters=energy.late_quarters,
+                ),
+                RollupConfig(),
+            ),
+            EmitConfig(
+                influx=config.influx.enabled,
+                raw=config.influx.raw,
+                raw_max_rows_per_s=config.influx.raw_max_rows_per_s,
+                shards=config.journal.shards,
+                latest_every_ns=round(config.flow.latest_every_s * NS_PER_S),
+                publish=config.publish.findings_enabled,
+                retain_open=config.publish.retain_open,
+                qos=config.publish.qos,
+            ),
+            archive_dir,
+        )
+
+    def build_order(self, shard: int, state: Any) -> OrderStage:
+        """Return the order stage of a shard."""
+        return OrderStage(shard, self.order, state)
+
+    def build_detect(self, shard: int, state: Any) -> DetectStage:
+        """Return the detect stage of a shard."""
+        return DetectStage.build(shard, self.detect, state)
+
+    def build_bill(self, shard: int, state: Any) -> BillStage:
+        """Return the bill stage of a shard."""
+        archive: Archive = open_archive(self.archive_dir, shard) if self.archive_dir else MemoryArchive()
+        return BillStage(shard, self.bill, archive, state)
+
+    def build_emit(self, shard: int, state: Any) -> EmitStage:
+        """Return the emit stage of a shard."""
+        return EmitStage(shard, self.emit, state)
+
+
+def build_flow(stages: Stages, journal: Journal, settings: SourceSettings) -> Flow:
+    """Return the flow; step names are keys of saved state and never change."""
+    return (
+        Flow("chargestream", journal, settings)
+        .stage("order", stages.build_order)
+        .stage("detect", stages.build_detect)
+        .stage("bill", stages.build_bill)
+        .stage("emit", stages.build_emit)
+    )

@@ -1,0 +1,288 @@
+"""Replay: a message log through the whole flow, on a private journal, without broker or network.
+
+Ticks are derived from the log's own arrival times: one per second for every shard that has been heard of;
+in silences longer than an hour one per minute after the first hour.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from connectors.journal import JournalReader, JournalWriter
+from connectors.msglog import read_frames
+from models.frame import TICK_FLAG, Frame
+from models.outputs import Account, FindingChange, IntervalRow
+from models.records import Dead
+from models.sharding import Sharder
+from models.topics import Router
+from models.units import NS_PER_S, wh_text
+from pipeline import engine
+from pipeline.config import Config
+from pipeline.flow import Stages, build_flow
+from pipeline.warmup import warm_up
+
+_HOUR_S: Final = 3600
+_MINUTE_S: Final = 60
+_FILL_MESSAGES: Final = 200_000  # messages that are journaled before the flow runs over them
+
+
+@dataclass(slots=True)
+class Collected:
+    """The sink of a replay: keeps what becomes files, writes points as they come."""
+
+    points: IO[bytes] | None
+    findings: list[FindingChange] = field(default_factory=list)
+    intervals: dict[tuple[str, str, int, int], IntervalRow] = field(default_factory=dict)
+    dead: list[Dead] = field(default_factory=list)
+    accounts: list[Account] = field(default_factory=list)
+
+    def append(self, records: list[engine.Blob]) -> None:
+        """Take in blobs."""
+        for stream, _, blob in records:
+            if stream == "points":
+                if self.points is not None:
+                    self.points.write(blob)
+            elif stream == "findings":
+                self.findings += msgspec.msgpack.decode(blob, type=list[FindingChange])
+            elif stream == "intervals":
+                for row in msgspec.msgpack.decode(blob, type=list[IntervalRow]):
+                    key = (row.site, row.station, row.evse, row.start_ms)
+                    if key not in self.intervals or self.intervals[key].revision < row.revision:
+                        self.intervals[key] = row
+            elif stream == "dead":
+                self.dead += msgspec.msgpack.decode(blob, type=list[Dead])
+            elif stream == "account":
+                self.accounts += msgspec.msgpack.decode(blob, type=list[Account])
+
+    def commit(self) -> int:
+        """Nothing to do: a replay that is interrupted is run again."""
+        return 0
+
+
+def tick_times(last_s: int, until_s: int) -> NDArray[np.int64]:
+    """Return the seconds in (last_s, until_s] that get a tick."""
+    if until_s - last_s <= _HOUR_S:
+        return np.arange(last_s + 1, until_s + 1, dtype=np.int64)
+    dense = np.arange(last_s + 1, last_s + _HOUR_S + 1, dtype=np.int64)
+    sparse = np.arange(last_s + _HOUR_S + _MINUTE_S, until_s + 1, _MINUTE_S, dtype=np.int64)
+    return np.concatenate([dense, sparse])
+
+
+class _Ticker:
+    """Puts ticks between the messages of each shard."""
+
+    def __init__(self) -> None:
+        self._last_s: int | None = None
+        self._known: set[int] = set()
+
+    def weave(self, frame: Frame, by_shard: dict[int, Frame]) -> dict[int, Frame]:
+        """Return the frames of this block with ticks woven in; shards without messages get ticks too."""
+        if self._last_s is None:
+            self._last_s = int(frame.recv_ns[0]) // NS_PER_S
+        self._known |= set(by_shard)
+        until = max(self._last_s, int(frame.recv_ns.max()) // NS_PER_S)
+        seconds = self._seconds(frame, until)
+        self._last_s = until
+        return {
+            shard: _merge(by_shard.get(shard), seconds * NS_PER_S)
+            for shard in sorted(self._known)
+            if shard in by_shard or len(seconds)
+        }
+
+    def _seconds(self, frame: Frame, until: int) -> NDArray[np.int64]:
+        assert self._last_s is not None
+        stops = np.unique(np.append(frame.recv_ns // NS_PER_S, until))
+        stops = stops[stops > self._last_s]
+        if len(stops) == 0:
+            return np.zeros(0, np.int64)
+        gaps = np.diff(np.concatenate([[self._last_s], stops]))
+        if int(gaps.max()) <= _HOUR_S:
+            return np.arange(self._last_s + 1, until + 1, dtype=np.int64)
+        parts, last = [], self._last_s
+        for stop in stops.tolist():
+            parts.append(tick_times(last, stop))
+            last = stop
+        return np.concatenate(parts)
+
+
+def _merge(frame: Frame | None, ticks_ns: NDArray[np.int64]) -> Frame:
+    """Return messages and ticks in order of time; a tick comes before a message of its own second."""
+    ticks = Frame.ticks(ticks_ns.tolist())
+    if frame is None:
+        return ticks
+    if len(ticks_ns) == 0:
+        return frame
+    recv = np.maximum.accumulate(frame.recv_ns)
+    at = np.searchsorted(recv, ticks_ns, side="left")  # index of the first message at or after the tick
+    n = len(frame) + len(ticks)
+    where = np.zeros(n, np.bool_)
+    where[at + np.arange(len(ticks_ns))] = True
+    out = Frame(
+        np.empty(n, np.int64),
+        np.empty(n, np.int64),
+        np.empty(n, np.int64),
+        np.empty(n, np.uint8),
+        frame.topics,
+        frame.payloads,
+    )
+    out.recv_ns[where], out.recv_ns[~where] = ticks_ns, frame.recv_ns
+    out.flags[where], out.flags[~where] = TICK_FLAG, frame.flags
+    ends = np.where(where, 0, 1).cumsum()
+    for name in ("topic_end", "payload_end"):
+        column = np.concatenate([np.zeros(1, np.int64), getattr(frame, name)])
+        setattr(out, name, column[ends])
+    return out
+
+
+def _blocks(path: Path) -> Iterator[list[Frame]]:
+    held, count = [], 0
+    for frame in read_frames(path):
+        held.append(frame)
+        count += len(frame)
+        if count >= _FILL_MESSAGES:
+            yield held
+            held, count = [], 0
+    if held:
+        yield held
+
+
+def _fill(config: Config, source: Path, journal: Path) -> None:
+    """Write the log into a journal, sharded and ticked."""
+    shards = config.journal.shards
+    sharder, ticker = Sharder(Router(config.topic_routes()), shards), _Ticker()
+    with JournalWriter(journal, shards, durable=False) as writer:
+        for frames in _blocks(source):
+            frame = Frame.concat(frames)
+            writer.append(ticker.weave(frame, sharder.split(frame)))
+
+
+def replay(config: Config, source: Path, out: Path, *, write_points: bool = True) -> dict[str, Any]:
+    """Run the flow over the log `source` and write its results into `out`; return the summary.
+
+    Raises
+    ------
+    DecodeError
+        If a line of the log cannot be read.
+    StorageError
+        If the results cannot be stored.
+    """
+    began = time.perf_counter()
+    stages = Stages.of(config, None)
+    warm_up(stages)
+    started = time.perf_counter()
+    out.mkdir(parents=True, exist_ok=True)
+    private = Path(tempfile.mkdtemp(prefix=".journal-", dir=out))
+    try:
+        with (out / "points.lp").open("wb") if write_points else _Nothing() as points:
+            collected = Collected(points)
+            _fill(config, source, private / "journal.db")
+            with JournalReader(private / "journal.db") as reader:
+                settings = engine.SourceSettings(
+                    shards=list(range(config.journal.shards)),
+                    all_shards=list(range(config.journal.shards)),
+                    batch_max_messages=config.flow.batch_max_messages,
+                    batch_max_bytes=config.flow.batch_max_bytes,
+                    ends=True,
+                )
+                flow = build_flow(stages, reader, settings).build(collected)
+                engine.run(flow, epoch_s=3600.0)
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+    write_results(out, collected)
+    wall = time.perf_counter() - started
+    summary = summarise(collected, wall, started - began)
+    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    return summary
+
+
+class _Nothing:
+    """Stands for a file that is not written."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+
+def write_results(out: Path, collected: Collected) -> None:
+    """Write findings, intervals and dead messages."""
+    changes = sorted(collected.findings, key=lambda c: (c.changed_at, c.shard, c.order, c.code, c.finding_id))
+    with (out / "findings.jsonl").open("wb") as file:
+        for change in changes:
+            file.write(msgspec.json.encode(change.published()) + b"\n")
+    with (out / "intervals.csv").open("w", encoding="utf-8", newline="") as text:
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["site", "station", "evse", "start", "energy_wh", "quality", "revision"])
+        for key in sorted(collected.intervals):
+            row = collected.intervals[key]
+            energy = "" if row.energy_mwh is None else wh_text(row.energy_mwh)
+            table.writerow([row.site, row.station, row.evse, row.start_ms, energy, row.quality, row.revision])
+    with (out / "dead.jsonl").open("wb") as file:
+        for dead in sorted(collected.dead, key=lambda d: (d.recv_ns, d.topic, d.pos)):
+            file.write(msgspec.json.encode(dead) + b"\n")
+
+
+def summarise(collected: Collected, wall_s: float, startup_s: float) -> dict[str, Any]:
+    """Return the closing account of a replay (DESIGN: ``summary.json``)."""
+    total: Counter[str] = Counter()
+    held: dict[int, tuple[int, int]] = {}
+    for account in collected.accounts:
+        for name in (
+            "messages",
+            "decoded",
+            "duplicate",
+            "dead",
+            "rows_in",
+            "rows_processed",
+            "rows_late",
+            "rows_duplicate",
+            "rows_invalid",
+        ):
+            total[name] += getattr(account, name)
+        held[account.shard] = max(held.get(account.shard, (0, 0)), (account.end, account.held))
+    waiting = sum(count for _, count in held.values())
+    messages = {
+        "total": total["messages"],
+        "decoded": total["decoded"],
+        "duplicate": total["duplicate"],
+        "dead": total["dead"],
+    }
+    rows = {
+        "in": total["rows_in"],
+        "processed": total["rows_processed"],
+        "late": total["rows_late"],
+        "duplicate": total["rows_duplicate"],
+        "invalid": total["rows_invalid"],
+    }
+    raised = Counter(change.code for change in collected.findings if change.state == "raised")
+    return {
+        "messages": messages,
+        "rows": rows,
+        "waiting": waiting,
+        "closes": messages["total"]
+        == messages["decoded"] + messages["duplicate"] + messages["dead"] + waiting
+        and rows["in"] == rows["processed"] + rows["late"] + rows["duplicate"] + rows["invalid"],
+        "findings": dict(sorted(raised.items())),
+        "intervals": len(collected.intervals),
+        "rows_per_s": round(rows["in"] / wall_s) if wall_s > 0 else 0,
+        "wall_s": round(wall_s, 3),
+        "startup_s": round(startup_s, 3),
+        "versions": {
+            name: version(name) for name in ("chargestream", "bytewax", "numba", "numpy", "msgspec")
+        },
+    }

@@ -1,0 +1,162 @@
+"""A worker process: its shards of the journal through the flow into its outbox.
+
+Workers are independent: each has its shards, its recovery directory and its outbox, so a fault stays
+where it is. The same flow also runs as a Bytewax cluster (``flow.cluster_addresses``).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import threading
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from connectors.cursors import Cursors, cursors_path
+from connectors.journal import JournalReader
+from connectors.outbox import OutboxWriter
+from connectors.status import write_status
+from models.errors import ConfigError
+from models.units import NS_PER_MS
+from pipeline import engine
+from pipeline.config import Config
+from pipeline.flow import Stages, build_flow
+
+log = logging.getLogger("chargestream.worker")
+
+_STATUS_S: Final = 1.0
+_CURSORS_S: Final = 1.0
+
+
+def shards_of(worker: int, workers: int, shards: int) -> list[int]:
+    """Return the shards of a worker: every `workers`-th one."""
+    return list(range(worker, shards, workers))
+
+
+def check_layout(data_dir: Path, workers: int) -> None:
+    """Refuse to start with another number of workers than the saved state was made with.
+
+    Raises
+    ------
+    ConfigError
+        If the number differs; says how to change it.
+    """
+    path = data_dir / "recovery" / "workers"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        path.write_text(f"{workers}\n", encoding="utf-8")
+    before = int(path.read_text(encoding="utf-8"))
+    if before != workers:
+        raise ConfigError(
+            f"flow.workers is {workers}, but the state in {path.parent} was made with {before}: set it back, "
+            f"or stop everything and run `chargestream rescale --workers {workers}` first"
+        )
+
+
+class Worker:
+    """One worker process, from open files to the end of its flow.
+
+    Parameters
+    ----------
+    config : Config
+    index : int
+        Which worker, from 0.
+    stop : Event
+        Set to stop cleanly: the present epoch is finished and saved.
+    """
+
+    def __init__(self, config: Config, index: int, stop: threading.Event) -> None:
+        self.config = config
+        self.index = index
+        self.name = f"worker-{index:02d}"
+        self._stop = stop
+        self._data = Path(config.service.data_dir)
+        self._committed: dict[int, int] = {}
+        self._last_commit = time.monotonic()
+        self._last_cursor = time.monotonic()
+        self._last_status = 0.0
+        self._started = time.monotonic()
+
+    def run(self) -> None:
+        """Run until `stop` is set."""
+        config, flow = self.config, self.config.flow
+        cluster = len(flow.cluster_addresses)
+        workers = cluster or flow.workers
+        if not 0 <= self.index < workers:
+            raise ConfigError(f"worker {self.index}: there are {workers} workers, numbered from 0")
+        if not cluster:
+            check_layout(self._data, workers)
+        journal_path = self._data / "journal.db"
+        reader = JournalReader(journal_path, wait=True)
+        self._reader = reader
+        self._shards = shards_of(self.index, workers, reader.shards())
+        self._cursors = Cursors(cursors_path(journal_path))
+        self._outbox = OutboxWriter(self._data / "outbox" / f"{self.name}.db")
+        settings = engine.SourceSettings(
+            shards=self._shards,
+            all_shards=list(range(reader.shards())),
+            poll_s=flow.poll_ms / 1000,
+            batch_max_messages=flow.batch_max_messages,
+            batch_max_bytes=flow.batch_max_bytes,
+            stopping=self._stop.is_set,
+            committed=self._committed.update,
+            pulse=self._pulse,
+        )
+        stages = Stages.of(config, self._data / "quarters")
+        dataflow = build_flow(stages, reader, settings).build(
+            self._outbox, self.index if cluster else 0, max(1, cluster)
+        )
+        log.info("%s: shards %s, state in %s", self.name, self._shards, self._recovery_dir(cluster))
+        try:
+            engine.run(
+                dataflow,
+                epoch_s=flow.epoch_s,
+                recovery_dir=self._recovery_dir(cluster),
+                addresses=flow.cluster_addresses,
+                process=self.index,
+            )
+        finally:
+            self._outbox.close()
+            self._write_cursors()
+            self._cursors.close()
+            reader.close()
+
+    def _recovery_dir(self, cluster: int) -> Path:
+        return self._data / "recovery" / ("cluster" if cluster else self.name)
+
+    def _pulse(self) -> None:
+        now = time.monotonic()
+        if now - self._last_commit >= self.config.flow.outbox_commit_ms / 1000:
+            self._last_commit = now
+            self._outbox.commit()
+        if self._committed and now - self._last_cursor >= _CURSORS_S:
+            self._last_cursor = now
+            self._write_cursors()
+        if now - self._last_status >= _STATUS_S:
+            self._last_status = now
+            write_status(self._data, self.name, self._report())
+
+    def _write_cursors(self) -> None:
+        if self._committed:
+            self._cursors.set_many(self.name, self._committed)
+            self._committed = {}
+
+    def _report(self) -> dict[str, Any]:
+        ends = self._reader.ends()
+        committed = {shard: self._cursors.get(self.name, shard) or 0 for shard in self._shards}
+        return {
+            "pid": os.getpid(),
+            "written_ms": time.time_ns() // NS_PER_MS,
+            "shards": self._shards,
+            "uptime_s": round(time.monotonic() - self._started, 1),
+            "lag_messages": sum(ends[shard] - committed[shard] for shard in self._shards),
+            "outbox_last": self._outbox.last_seq(),
+            "rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        }
+
+
+def run_worker(config: Config, index: int, stop: threading.Event) -> None:
+    """Run one worker until `stop` is set."""
+    Worker(config, index, stop).run()
