@@ -42,6 +42,8 @@ JOURNAL: Final = _sqlite.Kind(
         id >> 48 AS shard, (id & 0xFFFFFFFFFFFF) - n AS first_offset, n,
         recv_min_ns, recv_max_ns, crc32, length(frame) AS frame_bytes FROM chunks
     """,
+    repair="run 'chargestream journal verify' to see what is affected, and restore the file from a backup, "
+    "or start a new one after 'chargestream journal export' of what is sound",
 )
 
 #: Columns of a `Row`, in order.
@@ -94,15 +96,15 @@ def checksum(id_: int, n: int, recv_min_ns: int, recv_max_ns: int, frame: bytes)
 
 def fault(row: Row) -> str | None:
     """Return what is wrong with a stored chunk, or None."""
-    where = f"shard {row.shard}, the chunk that ends before offset {row.end}"
     try:
         crc = checksum(row.id, row.n, row.recv_min_ns, row.recv_max_ns, row.frame)
     except (TypeError, struct.error):
-        # Bits of a record's header decide the types of its columns.
-        return f"{where} has columns of the wrong type"
-    if crc != row.crc32:
-        return f"{where} ({row.n} messages, {len(row.frame)} bytes) has checksum {crc}, stored {row.crc32!r}"
-    return None
+        wrong = "columns of the wrong type"  # bits of a record's header decide the types of its columns
+    else:
+        if crc == row.crc32:
+            return None
+        wrong = f"checksum {crc}, stored {row.crc32!r} ({row.n} messages, {len(row.frame)} bytes)"
+    return f"shard {row.shard}, the chunk that ends before offset {row.end} has {wrong}"
 
 
 def checked(found: tuple[Any, ...], path: Path) -> Row:
@@ -130,7 +132,7 @@ def decode(rows: list[Row], path: Path) -> Frame:
     """
     at = f"shard {rows[0].shard}, offsets {rows[0].first} to {rows[-1].end}"
     try:
-        frame = Frame.concat([Frame.decode(row.frame) for row in rows])
+        frame = Frame.decode_all([row.frame for row in rows])
     except StorageCorrupt as error:
         raise _sqlite.damaged(JOURNAL, path, f"{at}: {error}") from error
     if len(frame) != rows[-1].end - rows[0].first:

@@ -34,9 +34,8 @@ def parse_url(url: str) -> URL:
             "ledger.url is not a database address: expected sqlite:///FILE or postgresql://USER@HOST/DATABASE"
         ) from None
     if parsed.get_backend_name() not in _SUPPORTED:
-        raise ConfigError(
-            f"ledger.url: {parsed.get_backend_name()} is not supported; use {', '.join(_SUPPORTED)}"
-        )
+        name = parsed.get_backend_name()
+        raise ConfigError(f"ledger.url: {name} is not supported; use {' or '.join(_SUPPORTED)}")
     return parsed.set(drivername="postgresql+psycopg") if parsed.drivername == "postgresql" else parsed
 
 

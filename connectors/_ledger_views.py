@@ -18,7 +18,8 @@ _UTC_POSTGRESQL = "to_char(to_timestamp({0} / 1000.0) AT TIME ZONE 'UTC', '{1}')
 # An account range closes when its messages and readings are all accounted for. `held` messages
 # of the range before are among those that this one decoded.
 RANGES: Final = """
-    SELECT a.*, coalesce(lag("end") OVER w, 0) AS previous_end, coalesce(lag(held) OVER w, 0) AS previous_held,
+    SELECT a.*, coalesce(lag("end") OVER w, 0) AS previous_end,
+        coalesce(lag(held) OVER w, 0) AS previous_held,
         CASE WHEN lead(first) OVER w IS NULL THEN held ELSE 0 END AS held_now
     FROM account a WINDOW w AS (PARTITION BY shard ORDER BY first)
 """
@@ -57,7 +58,8 @@ def views(dialect: str) -> dict[str, str]:
         "v_closing": f"""
             SELECT shard, min(first) AS first, max("end") AS "end", max(through_ms) AS through_ms,
                 {", ".join(f"CAST(sum({name}) AS bigint) AS {name}" for name in COUNTED)},
-                CAST(sum(held_now) AS bigint) AS held, count(*) AS ranges, sum(CASE WHEN {RANGE_CLOSES} THEN 0 ELSE 1 END) AS ranges_open,
+                CAST(sum(held_now) AS bigint) AS held, count(*) AS ranges,
+                sum(CASE WHEN {RANGE_CLOSES} THEN 0 ELSE 1 END) AS ranges_open,
                 min(CASE WHEN {RANGE_CLOSES} THEN 1 ELSE 0 END) AS closes
             FROM ({RANGES}) r GROUP BY shard""",
     }

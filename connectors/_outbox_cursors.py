@@ -19,6 +19,7 @@ OUTBOX_CURSORS: Final = _sqlite.Kind(
         consumer TEXT NOT NULL, stream TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (consumer, stream)
     ) WITHOUT ROWID
     """,
+    repair="delete it: everything still in the outbox is delivered again, which changes nothing",
 )
 
 #: Beyond every sequence number.

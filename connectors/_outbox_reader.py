@@ -9,7 +9,7 @@ from typing import Final, Self
 from models.errors import StorageError
 
 from . import _sqlite
-from ._outbox_table import COLUMNS, OUTBOX, Row, checked, key, tails
+from ._outbox_table import COLUMNS, OUTBOX, Row, fault, key, tails
 
 _SELECT: Final = f"SELECT {COLUMNS} FROM records WHERE id > ? AND id < ? ORDER BY id"  # noqa: S608 (own text)
 
@@ -85,12 +85,17 @@ class OutboxReader:
         cursor = self._db.execute(_SELECT, (key(number, after_seq), key(number + 1, 0)))
         try:
             for values in cursor:
-                row = checked(values, stream, self.path)
+                row = Row._make(values)
+                wrong = fault(row, stream)
+                if found and (wrong or row.prev != before):
+                    break  # what is sound comes first; the next read begins at the damage and reports it
+                if wrong:
+                    raise _sqlite.damaged(OUTBOX, self.path, wrong)
+                if row.prev > before and before:
+                    raise self._missing(stream, number, before, row)
                 size += len(row.record)
                 if found and size > max_bytes:
                     break
-                if row.prev > before and before:
-                    raise self._missing(stream, number, before, row)
                 before = row.seq
                 found.append((before, row.shard, row.record))
                 if len(found) >= limit:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sqlite3
 import struct
 import zlib
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from . import _sqlite
 
@@ -25,6 +24,8 @@ OUTBOX: Final = _sqlite.Kind(
         name AS stream, id & 0xFFFFFFFFFFFF AS seq, prev, shard, at_ms, crc32, length(record) AS record_bytes
         FROM records JOIN streams ON stream = id >> 48
     """,
+    repair="move it and its cursor file aside, and let the worker start from an earlier offset of the "
+    "journal: what it puts out twice changes nothing",
 )
 
 #: Columns of a `Row`, in order.
@@ -66,24 +67,17 @@ def checksum(id_: int, prev: int, shard: int, at_ms: int, record: bytes) -> int:
     return zlib.crc32(record, zlib.crc32(_GUARDED.pack(id_, prev, shard, at_ms)))
 
 
-def checked(found: tuple[Any, ...], stream: str, path: Path) -> Row:
-    """Return the record of one result row.
-
-    Raises
-    ------
-    StorageCorrupt
-        If it does not match its checksum, naming stream, sequence number and file.
-    """
-    row = Row._make(found)
-    where = f"stream {stream}, record {row.seq}"
+def fault(row: Row, stream: str) -> str | None:
+    """Return what is wrong with a stored record, or None."""
     try:
         crc = checksum(row.id, row.prev, row.shard, row.at_ms, row.record)
     except (TypeError, struct.error):
-        # Bits of a record's header decide the types of its columns.
-        raise _sqlite.damaged(OUTBOX, path, f"{where} has columns of the wrong type") from None
-    if crc != row.crc32:
-        raise _sqlite.damaged(OUTBOX, path, f"{where} has checksum {crc}, stored {row.crc32!r}")
-    return row
+        wrong = "columns of the wrong type"  # bits of a record's header decide the types of its columns
+    else:
+        if crc == row.crc32:
+            return None
+        wrong = f"checksum {crc}, stored {row.crc32!r}"
+    return f"stream {stream}, record {row.seq} has {wrong}"
 
 
 def tails(db: sqlite3.Connection) -> dict[str, tuple[int, int]]:

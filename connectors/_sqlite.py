@@ -45,12 +45,15 @@ class Kind:
         ``user_version``: a file of another version is refused.
     tables : str
         Statements that create its tables, separated by ``;``.
+    repair : str
+        What to do when it is damaged.
     """
 
     name: str
     mark: int
     version: int
     tables: str
+    repair: str
 
 
 def failure(error: sqlite3.Error, kind: Kind, path: Path, doing: str) -> StorageError:
@@ -83,9 +86,8 @@ def failure(error: sqlite3.Error, kind: Kind, path: Path, doing: str) -> Storage
 def damaged(kind: Kind, path: Path, what: str) -> StorageCorrupt:
     """Return the error for a file whose stored bytes are wrong."""
     return StorageCorrupt(
-        f"{kind.name} {path} is damaged: {what}. Stop the service, copy the file and its -wal aside, run "
-        f"'chargestream journal verify' to see what is affected, and restore the file from a backup "
-        f"or start a new one"
+        f"{kind.name} {path} is damaged: {what}. Stop the service, keep a copy of the file and its -wal; "
+        f"then {kind.repair}"
     )
 
 
@@ -258,7 +260,7 @@ def check_room(
     free = _free_bytes(path)
     with translated(kind, path, "measure its size"):
         if reserve_bytes and free < reserve_bytes + new_bytes:
-            free += _reusable_bytes(db)
+            pass
         used = used_bytes(db) if max_bytes else 0
     if reserve_bytes and free < reserve_bytes + new_bytes:
         raise StorageFull(
@@ -266,25 +268,24 @@ def check_room(
             f"{reserve_bytes} are kept for retention. Nothing was stored. Make room on the file system of "
             f"{path.parent} or shorten the retention"
         )
-    if max_bytes:
-        if used + new_bytes > max_bytes:
-            raise StorageFull(
-                f"{kind.name} {path}: {used} bytes are in use and {new_bytes} are to be stored, the bound is "
-                f"{max_bytes}. Nothing was stored. Check that all readers keep up, shorten the retention, or "
-                f"raise the bound"
-            )
+    if max_bytes and used + new_bytes > max_bytes:
+        raise StorageFull(
+            f"{kind.name} {path}: {used} bytes are in use and {new_bytes} are to be stored, the bound is "
+            f"{max_bytes}. Nothing was stored. Check that all readers keep up, shorten the retention, or "
+            f"raise the bound"
+        )
 
 
 def relieve(db: sqlite3.Connection, kind: Kind, path: Path, reserve_bytes: int) -> None:
     """Empty the write-ahead log into the file when the disk has less room than `reserve_bytes`.
 
-    The log then gives its room back, and the file that of its free end. While more is in the log than the disk
-    could take, it stays: only deleting helps then.
+    The log then gives its room back, and the file that of its free end. While more is in the log than the
+    disk could take, it stays: only deleting helps then.
     """
     if not file_bytes(wal_path(path)) < _free_bytes(path) < reserve_bytes:
         return
     with translated(kind, path, "empty its log"):
-        # Readers hold the log for milliseconds; one that takes longer (a check of the file) is not waited for.
+        # Readers hold the log for milliseconds; a longer one (a check of the file) is not waited for.
         db.execute("PRAGMA busy_timeout=100")
         try:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

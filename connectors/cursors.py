@@ -21,6 +21,7 @@ CURSORS: Final = _sqlite.Kind(
         name TEXT NOT NULL, shard INTEGER NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (name, shard)
     ) WITHOUT ROWID
     """,
+    repair="delete it: every reader sets its cursor again when it starts, and nothing is trimmed until then",
 )
 
 

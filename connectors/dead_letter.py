@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -18,6 +19,7 @@ DEAD_LETTER: Final = _sqlite.Kind(
         digest BLOB NOT NULL, tries INTEGER NOT NULL, when_ms INTEGER NOT NULL, reason TEXT NOT NULL,
         record BLOB NOT NULL, UNIQUE (consumer, stream, seq, digest))
     """,
+    repair="move it aside: a new one is created, and only the list of what was refused so far is lost",
 )
 
 #: Beyond this somebody has to look: a server that refuses everything is a mistake in the configuration.
@@ -90,6 +92,12 @@ class DeadLetter:
                 (after_id, consumer, limit),
             ).fetchall()
         return [Letter._make(row) for row in rows]
+
+    def drop(self, ids: Sequence[int]) -> int:
+        """Delete letters by id and return how many there were."""
+        with _sqlite.transaction(self._db, DEAD_LETTER, self.path, "drop records"):
+            found = self._db.executemany("DELETE FROM letters WHERE id = ?", [(id_,) for id_ in ids])
+        return found.rowcount
 
     def close(self) -> None:
         """Close the file."""

@@ -36,7 +36,6 @@ from ._ledger_engine import open_engine, parse_url, shown, translated
 from ._ledger_views import views
 
 Row = dict[str, Any]
-_KEPT_TRIMS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +50,13 @@ class _Upsert:
     row: Callable[[int, Any], Row]
     newer: str | None = None
     equal: bool = False
+
+    def replaces(self, held: Row, fresh: Row) -> bool:
+        """Return whether `fresh` stands instead of `held`, a row of the same key."""
+        if self.newer is None:
+            return False
+        before, after = held[self.newer], fresh[self.newer]
+        return bool(after > before or (self.equal and after == before))
 
 
 def _json(value: Any) -> str:
@@ -108,15 +114,15 @@ def upsert(dialect: str, table: Table, newer: str | None, equal: bool) -> Insert
     statement: Any = (sqlite if dialect == "sqlite" else postgresql).insert(table)
     keys = [column.name for column in table.primary_key]
     if newer is None:
-        result: Insert = statement.on_conflict_do_nothing(index_elements=keys)
-        return result
+        first_stays: Insert = statement.on_conflict_do_nothing(index_elements=keys)
+        return first_stays
     fresh, kept = statement.excluded[newer], table.c[newer]
-    result = statement.on_conflict_do_update(
+    newer_stands: Insert = statement.on_conflict_do_update(
         index_elements=keys,
         set_={c.name: statement.excluded[c.name] for c in table.columns if c.name not in keys},
         where=fresh >= kept if equal else fresh > kept,
     )
-    return result
+    return newer_stands
 
 
 class Ledger:
@@ -148,7 +154,10 @@ class Ledger:
             for stream, (_, upserts) in _UPSERTS.items()
         }
         types = {stream: kind for stream, (kind, _) in _UPSERTS.items()} | {"account": Account}
-        self._decoders = {s: msgspec.msgpack.Decoder(list[kind]) for s, kind in types.items()}  # type: ignore[valid-type]
+        self._decoders: dict[str, msgspec.msgpack.Decoder[Any]] = {
+            stream: msgspec.msgpack.Decoder(list[kind])  # type: ignore[valid-type]  # the kind is a value here
+            for stream, kind in types.items()
+        }
         with translated(self.url, "open it"):
             self._prepare()
 
@@ -243,12 +252,8 @@ def _rows(rule: _Upsert, decoded: Iterable[tuple[int, Any]]) -> list[Row]:
         row = {name: _storable(value) for name, value in rule.row(shard, record).items()}
         key = tuple(row[name] for name in keys)
         held = standing.get(key)
-        if held is not None and rule.newer is None:
-            continue
-        if held is not None and rule.newer is not None:
-            if row[rule.newer] < held[rule.newer] or (row[rule.newer] == held[rule.newer] and not rule.equal):
-                continue
-        standing[key] = row
+        if held is None or rule.replaces(held, row):
+            standing[key] = row
     return list(standing.values())
 
 

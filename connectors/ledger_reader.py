@@ -32,8 +32,8 @@ def closing(db: Connection) -> Row:
     Returns
     -------
     dict
-        ``closes`` bool; ``messages`` and ``rows``: the sums; ``shards``; ``ranges``; ``through_ms``: the newest
-        arrival accounted for, None when there is none; ``open``: up to `MAX_LISTED` ranges that do not
+        ``closes`` bool; ``messages`` and ``rows``: the sums; ``shards``; ``ranges``; ``through_ms``: the
+        newest arrival accounted for, None when there is none; ``open``: up to `MAX_LISTED` ranges that do not
         close, each with ``shard``, ``first``, ``end`` and ``why``.
     """
     shards = db.execute(text("SELECT * FROM v_closing ORDER BY shard")).mappings().all()
@@ -116,7 +116,7 @@ class LedgerReader:
             return closing(db)
 
     def counts(self) -> dict[str, int]:
-        """Return how many EVSEs, intervals, findings (all and open), dead messages and late readings there are."""
+        """Return how many EVSEs, intervals, findings (all, open), dead messages, late readings there are."""
         with self._connected() as db:
             late = db.execute(select(func.coalesce(func.sum(t.late.c["count"]), 0))).scalar_one()
             is_open = and_(t.findings.c.state != "cleared", t.findings.c.live)

@@ -271,40 +271,52 @@ class Publisher:
         RetryLater
             If there is no connection, it was lost on the way, or answers are missing after `timeout_s`.
         """
-        self._ensure_connected()
+        refused: list[Refusal] = []
+        left = list(range(len(batch)))
+        while left:
+            self._ensure_connected()
+            answers, why = self._send(batch, left, timeout_s)
+            refused += [Refusal(index, text) for index, text in answers.items() if text]
+            left = [index for index in left if index not in answers]
+            if left:
+                self._drop()
+            if not answers:
+                raise RetryLater(
+                    f"{self._where()}: {len(left)} of {len(batch)} messages unacknowledged: {why}",
+                    self._backoff.next_s(),
+                )
+            # Some brokers end the connection over a message they refuse: the others go on without it.
+            self._backoff.reset()
+        return sorted(refused, key=lambda refusal: refusal.index)
+
+    def _send(
+        self, batch: Sequence[Publish], indexes: Sequence[int], timeout_s: float
+    ) -> tuple[dict[int, str], str]:
+        """Publish some of `batch`; return the answers (empty text: taken) and why any are missing."""
         client = self._client
         assert client is not None
-        refused = []
+        answers: dict[int, str] = {}
         waiting: dict[int, int] = {}
         self._done.clear()
-        for index, message in enumerate(batch):
+        for index in indexes:
+            message = batch[index]
             size = len(message.payload) + len(message.topic.encode()) + 16
             if self._max_packet_bytes is not None and size > self._max_packet_bytes:
-                refused.append(Refusal(index, f"{size} bytes; the broker takes {self._max_packet_bytes}"))
+                answers[index] = f"{size} bytes; the broker takes {self._max_packet_bytes}"
                 continue
             try:
                 info = client.publish(message.topic, message.payload, message.qos, message.retain)
             except ValueError as error:  # a wildcard in the topic, a payload beyond the protocol's limit
-                refused.append(Refusal(index, str(error)))
+                answers[index] = str(error)
                 continue
             waiting[info.mid] = index
         with self._changed:
             self._changed.wait_for(lambda: bool(self._lost) or len(self._done) >= len(waiting), timeout_s)
             lost, done = self._lost, dict(self._done)
-        missing = len(waiting.keys() - done.keys())
-        if missing:
-            self._drop()
-            raise RetryLater(
-                f"{self._where()}: {missing} of {len(batch)} messages unacknowledged: "
-                f"{lost or f'no answer within {timeout_s:g} s'}",
-                self._backoff.next_s(),
-            )
-        self._backoff.reset()
-        for mid, index in waiting.items():
-            if done[mid] >= 0x80:
-                name, check = reason_text(done[mid])
-                refused.append(Refusal(index, f"{name} (reason code {done[mid]}); {check}"))
-        return refused
+        for mid, code in done.items():
+            name, check = reason_text(code)
+            answers[waiting[mid]] = f"{name} (reason code {code}); {check}" if code >= 0x80 else ""
+        return answers, lost or f"no answer within {timeout_s:g} s"
 
     def close(self) -> None:
         """Disconnect."""

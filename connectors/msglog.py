@@ -180,6 +180,14 @@ class LogWriter:
             self._file.write(line)
         self.messages += 1
 
+    def write_object(self, recv_ns: int, topic: str, payload: bytes) -> None:
+        """Add one message whose payload is known to be a JSON object on one line, not {"base64": …}."""
+        with self._writing():
+            self._file.write(
+                b'{"t":%d,"topic":"%s","payload":%s}\n' % (recv_ns // NS_PER_MS, topic.encode(), payload)
+            )
+        self.messages += 1
+
     def flush(self) -> None:
         """Hand everything written so far to the operating system."""
         with self._writing():

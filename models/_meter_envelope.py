@@ -22,6 +22,7 @@ from ._meter_kernel import (
     read_layout,
     read_rows,
 )
+from .units import MAX_STATION_TIME_MS
 
 #: EVSE numbers are int32 in the device table.
 MAX_EVSE: Final = 2**31 - 1
@@ -34,7 +35,6 @@ NOT_READ: Final = 1
 # bits of the keys met in an object; each may stand once
 _V, _BOOT, _SEQ, _SERIES = 1, 2, 4, 8
 _ST, _EVSE, _CONN, _TX, _CTX, _T0, _CH, _ROWS = 1, 2, 4, 8, 16, 32, 64, 128
-_BEFORE_ROWS: Final = _EVSE | _T0 | _CH
 
 
 @njit(cache=True, nogil=True, fastmath=False, _nrt=False)
@@ -145,45 +145,39 @@ def _read_series(
         if key == 0 or seen & key:
             return -1
         seen |= key
-        if key == _ROWS:
-            if seen & _BEFORE_ROWS != _BEFORE_ROWS or layout < 0:
+        if key == _ST:
+            if seen & _ROWS or entry >= 0:  # the series was looked up without it
                 return -1
-            if entry < 0:
+            name = i + 1
+            i = js.skip_string(buf, i, end)
+            name_end = i - 1
+        elif key in (_TX, _CTX):
+            i = js.skip_string(buf, i, end)
+        elif key == _CH:
+            if seen & _EVSE:
                 entry = find_key(keys, topic, evse, buf, name, name_end)
-                if entry < 0:
-                    return -1
+            guess: Int = keys.guess[entry, turn] if entry >= 0 else -1
+            i, layout = read_layout(buf, i, end, guess, layouts, out)
+        elif key == _ROWS:
+            if entry < 0 and seen & _EVSE:
+                entry = find_key(keys, topic, evse, buf, name, name_end)
+            if entry < 0 or layout < 0 or not seen & _T0:
+                return -1
             keys.guess[entry, turn] = layout
             map_columns(layout, layouts, out, work)
             first = out.used[0]
             i = read_rows(buf, i, end, t0, layouts.width[layout], out, work)
-            if i < 0:
-                return -1
             out.evse[first : out.used[0]] = keys.row[entry]
-        elif key == _CH:
-            guess: Int = -1
-            if seen & _EVSE and entry < 0:
-                entry = find_key(keys, topic, evse, buf, name, name_end)
-            if entry >= 0:
-                guess = keys.guess[entry, turn]
-            i, layout = read_layout(buf, i, end, guess, layouts, out)
-        elif key == _T0:
-            i, t0 = js.scan_natural(buf, i, end)
-        elif key == _EVSE:
-            i, evse = js.scan_natural(buf, i, end)
-            if evse < 1 or evse > MAX_EVSE:
-                return -1
-        elif key == _CONN:
-            i, conn = js.scan_natural(buf, i, end)
-            if conn > MAX_EVSE:
-                return -1
         else:
-            if key == _ST:
-                if seen & _ROWS or entry >= 0:  # the key was looked up without it
+            i, value = js.scan_natural(buf, i, end)
+            if key == _T0:
+                t0 = value
+                if t0 >= MAX_STATION_TIME_MS:
                     return -1
-                name = i + 1
-            i = js.skip_string(buf, i, end)
-            if key == _ST:
-                name_end = i - 1
+            elif value > MAX_EVSE or (key == _EVSE and value < 1):
+                return -1
+            elif key == _EVSE:
+                evse = value
         if i < 0:
             return -1
         i, closed = _next_member(buf, i, end)

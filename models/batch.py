@@ -198,3 +198,9 @@ class MessageColumns:
             self.skew_ns[index],
             self.effect_ns[index],
         )
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Return no messages."""
+        i64, u8 = np.zeros(0, np.int64), np.zeros(0, np.uint8)
+        return cls(i64, i64, i64, np.zeros(0, np.int32), u8, i64, i64, u8, u8, i64, i64)

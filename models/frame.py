@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,14 +152,7 @@ class Frame:
         StorageCorrupt
             If `data` is not a whole frame.
         """
-        if len(data) < _HEAD.size:
-            raise StorageCorrupt(f"frame of {len(data)} bytes is shorter than its header of {_HEAD.size}")
-        magic, n, topic_bytes, payload_bytes = _HEAD.unpack_from(data)
-        head = _HEAD.size + 21 * n
-        if magic != _MAGIC or len(data) != head + topic_bytes + payload_bytes:
-            raise StorageCorrupt(
-                f"frame of {len(data)} bytes has magic {magic!r} and promises another length"
-            )
+        n, topic_bytes, head = _sizes(data)
         at = _HEAD.size
         recv_ns = np.frombuffer(data, "<i8", n, at)
         topic_end = np.frombuffer(data, "<u4", n, at + 8 * n).astype(np.int64)
@@ -168,3 +161,52 @@ class Frame:
         topics = data[head : head + topic_bytes]
         payloads = data[head + topic_bytes :]
         return cls(recv_ns.astype(np.int64), topic_end, payload_end, flags, topics, payloads)
+
+    @classmethod
+    def decode_all(cls, stored: Sequence[bytes]) -> Self:
+        """Return one frame with the messages of all `stored` frames, in order.
+
+        The same as `concat` of each one's `decode`; several times as fast when they are short, because no
+        arrays are made for each.
+
+        Raises
+        ------
+        StorageCorrupt
+            If one of them is not a whole frame.
+        """
+        if len(stored) == 1:
+            return cls.decode(stored[0])
+        sizes = [_sizes(data) for data in stored]
+        at = _HEAD.size
+
+        def column(start: int, width: int, dtype: str) -> NDArray[Any]:
+            parts = [
+                data[at + start * n : at + (start + width) * n]
+                for data, (n, _, _) in zip(stored, sizes, strict=True)
+            ]
+            return np.frombuffer(b"".join(parts), dtype)
+
+        counts = [n for n, _, _ in sizes]
+        topics = [data[head : head + size] for data, (_, size, head) in zip(stored, sizes, strict=True)]
+        payloads = [data[head + size :] for data, (_, size, head) in zip(stored, sizes, strict=True)]
+        topic_base = np.cumsum([0, *map(len, topics)])[:-1]
+        payload_base = np.cumsum([0, *map(len, payloads)])[:-1]
+        return cls(
+            column(0, 8, "<i8").astype(np.int64),
+            column(8, 4, "<u4").astype(np.int64) + np.repeat(topic_base, counts),
+            column(12, 8, "<u8").astype(np.int64) + np.repeat(payload_base, counts),
+            column(20, 1, "u1"),
+            b"".join(topics),
+            b"".join(payloads),
+        )
+
+
+def _sizes(data: bytes) -> tuple[int, int, int]:
+    """Return (messages, bytes of topics, where the topics begin) of a stored frame, if it is whole."""
+    if len(data) < _HEAD.size:
+        raise StorageCorrupt(f"frame of {len(data)} bytes is shorter than its header of {_HEAD.size}")
+    magic, n, topic_bytes, payload_bytes = _HEAD.unpack_from(data)
+    head = _HEAD.size + 21 * n
+    if magic != _MAGIC or len(data) != head + topic_bytes + payload_bytes:
+        raise StorageCorrupt(f"frame of {len(data)} bytes has magic {magic!r} and promises another length")
+    return n, topic_bytes, head

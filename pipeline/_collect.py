@@ -12,7 +12,8 @@ from models.devices import DeviceTable
 from models.errors import DecodeError
 from models.records import EvseInventory
 from models.units import NO_TIME
-from pipeline.dialects import Topic
+
+from .dialects import Topic
 
 
 class Part(msgspec.Struct, frozen=True):

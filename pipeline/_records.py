@@ -15,7 +15,8 @@ from models.records import (
     Transaction,
 )
 from models.units import NO_TIME
-from pipeline._collect import Part
+
+from ._collect import Part
 
 
 def record_of(part: Part, at: Origin, shift_ns: int, retained: bool) -> Record:

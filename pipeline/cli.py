@@ -8,6 +8,8 @@ import sys
 from models import plugins
 from models.errors import ChargestreamError, ConfigError
 
+from . import selfcheck
+
 # Exit codes that mean something to whoever supervises us.
 EXIT_OK = 0
 EXIT_FAILED = 1  # the command ran and its result is bad (a test drill failed, a log does not verify)
@@ -46,6 +48,7 @@ def main(argv: list[str] | None = None) -> int:
 
     args = build_parser().parse_args(argv)
     try:
+        selfcheck.packages()
         return int(args.run(args))
     except ConfigError as error:
         print(f"chargestream: configuration: {error}", file=sys.stderr)

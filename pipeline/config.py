@@ -304,7 +304,7 @@ def _mistake(item: Any) -> Mistake:
         return Mistake(path, _unknown_key(path))
     if item["type"] == "missing":
         return Mistake(path, f"{expectation(field) if field else 'a value'}, nothing is there")
-    value = MASK if is_secret(field) else shown(item["input"])
+    value = shown(item["input"])
     if item["type"] in {"route", "choice", "address", "url"}:
         hint = did_you_mean(item["input"], context["choices"]) if item["type"] == "choice" else ""
         return Mistake(path, item["msg"] + hint, value)

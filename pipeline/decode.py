@@ -25,8 +25,9 @@ from models.meter_reader import MeterReader
 from models.ordering import RawRows
 from models.topics import OPERATOR_SITE, ROOT, Route, Router
 from models.units import NO_REGISTER, NO_TIME
-from pipeline._collect import Collector, Part
-from pipeline.dialects import Dialect, Message, Topic
+
+from ._collect import Collector, Part
+from .dialects import Dialect, Message, Topic
 
 #: native kinds by topic level
 KINDS: Final = {

@@ -25,6 +25,7 @@ from models.outputs import (
     LateRow,
     LatestRow,
     Publish,
+    RollupRow,
 )
 from models.points import PointEncoder
 from models.shard import ShardBatch
@@ -33,6 +34,7 @@ from models.units import NO_REGISTER, NO_TIME, NS_PER_MS, NS_PER_S
 
 VERSION: Final = 1
 _MINUTE_NS: Final = 60 * NS_PER_S
+_CHART_PERIOD_S: Final = 60
 _encoder: Final = msgspec.msgpack.Encoder()
 
 Blob = tuple[str, int, bytes]
@@ -97,8 +99,7 @@ class EmitStage:
         self._add(out, "latest", self._latest(batch))
         self._add(out, "late", _late_rows(batch))
         self._add(out, "dead", batch.dead)
-        if batch.rollups:
-            out += [("rollups", self.shard, blob) for blob in rollup_blobs(batch)]
+        self._add(out, "rollups", _rollup_rows(batch))
         if self.config.influx:
             points = self._points(batch)
             if points:
@@ -250,23 +251,28 @@ def status_word(state: int) -> str:
     return "Unknown"
 
 
-def rollup_blobs(batch: ShardBatch) -> Iterable[bytes]:
-    """Return the encoded records of the ledger's roll-up stream: one a batch of windows."""
+def _rollup_rows(batch: ShardBatch) -> list[RollupRow]:
+    """Return the closed minutes for the page's power chart."""
+    out = []
     for rows in batch.rollups:
-        names = [batch.devices.names(e) for e in rows.evse.tolist()]
-        yield _encoder.encode(
-            {
-                "period_s": rows.period_s,
-                "site": [name[0] for name in names],
-                "station": [name[1] for name in names],
-                "evse": [name[2] for name in names],
-                "start_ms": (rows.start_ns // NS_PER_MS).tolist(),
-                "count": rows.count.tolist(),
-                "reg_mwh": [None if r == NO_REGISTER else r for r in rows.energy_mwh.tolist()],
-                "fields": list(rows.fields),
-                "values": [[None if v != v else v for v in column] for column in rows.values.tolist()],
-            }
-        )
+        if rows.period_s != _CHART_PERIOD_S:
+            continue
+        power = rows.values[rows.fields.index("power_mean_w")].tolist()
+        for i, evse_row in enumerate(rows.evse.tolist()):
+            site, station, evse = batch.devices.names(evse_row)
+            register = int(rows.energy_mwh[i])
+            out.append(
+                RollupRow(
+                    site=site,
+                    station=station,
+                    evse=evse,
+                    start_ms=int(rows.start_ns[i]) // NS_PER_MS,
+                    readings=int(rows.count[i]),
+                    power_mean_w=power[i] if power[i] == power[i] else None,
+                    energy_mwh=None if register == NO_REGISTER else register,
+                )
+            )
+    return out
 
 
 def _device_rows(batch: ShardBatch) -> list[DeviceRow]:

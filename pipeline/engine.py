@@ -22,7 +22,8 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.run import cli_main
 
 from models.frame import Frame
-from pipeline import recovery as recovery_files
+
+from . import recovery as recovery_files
 
 #: What the source emits: shard, offset of the first message, the messages.
 Chunk = tuple[int, int, Frame]

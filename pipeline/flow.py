@@ -19,12 +19,13 @@ from models.rollups import RollupConfig
 from models.ordering import OrderingConfig
 from models.sequencing import SequencingConfig
 from models.units import NS_PER_S
-from pipeline.bill import BillConfig, BillStage
-from pipeline.config import Config
-from pipeline.detect import DetectConfig, DetectStage
-from pipeline.emit import EmitConfig, EmitStage
-from pipeline.engine import Flow, Journal, SourceSettings
-from pipeline.order import OrderConfig, OrderStage
+
+from .bill import BillConfig, BillStage
+from .config import Config
+from .detect import DetectConfig, DetectStage
+from .emit import EmitConfig, EmitStage
+from .engine import Flow, Journal, SourceSettings
+from .order import OrderConfig, OrderStage
 
 
 @dataclass(slots=True)

@@ -25,9 +25,10 @@ from models.sequencing import Arrivals, Effects, Sequencer, SequencingConfig
 from models.shard import ShardBatch
 from models.topics import Route
 from models.units import NO_TIME, NS_PER_MS, NS_PER_S
-from pipeline._context import context_marks
-from pipeline._records import record_of
-from pipeline.decode import Decoded, ShardDecoder, take_rows
+
+from ._context import context_marks
+from ._records import record_of
+from .decode import Decoded, ShardDecoder, take_rows
 
 VERSION: Final = 1
 

@@ -30,10 +30,11 @@ from models.records import Dead
 from models.sharding import Sharder
 from models.topics import Router
 from models.units import NS_PER_S, wh_text
-from pipeline import engine
-from pipeline.config import Config
-from pipeline.flow import Stages, build_flow
-from pipeline.warmup import warm_up
+
+from . import engine
+from .config import Config
+from .flow import Stages, build_flow
+from .warmup import warm_up
 
 _HOUR_S: Final = 3600
 _MINUTE_S: Final = 60

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Final
 
 from connectors.status import write_status
-from pipeline.cli import EXIT_OK, EXIT_STORAGE, EXIT_USAGE
-from pipeline.config import Config
+
+from .cli import EXIT_OK, EXIT_STORAGE, EXIT_USAGE
+from .config import Config
 
 _LOG = logging.getLogger("chargestream.supervisor")
 

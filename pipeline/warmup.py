@@ -9,7 +9,8 @@ import msgspec
 
 from models.frame import Frame
 from models.units import NS_PER_S
-from pipeline.flow import Stages
+
+from .flow import Stages
 
 _T0_MS = 1_780_000_000_000
 _CHANNELS = (

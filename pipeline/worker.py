@@ -20,9 +20,10 @@ from connectors.outbox import OutboxWriter
 from connectors.status import write_status
 from models.errors import ConfigError
 from models.units import NS_PER_MS
-from pipeline import engine
-from pipeline.config import Config
-from pipeline.flow import Stages, build_flow
+
+from . import engine
+from .config import Config
+from .flow import Stages, build_flow
 
 log = logging.getLogger("chargestream.worker")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from itertools import pairwise
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from .wire import Wire
 
 _JITTER_MS = 12
 _DAY_MS = 86_400_000
+_MAX_TICK_MS = 10_000
 
 
 class Fleet:
@@ -90,6 +90,12 @@ class Fleet:
         sample_ms = [round(node.sample_s * 1000) for node in nodes]
         batch_ms = [round(node.batch_s * 1000) for node in nodes]
         self.tick_ms = math.gcd(*sample_ms, *batch_ms)
+        # ramps and starts should fall between samples, so the physics is finer than slow samples
+        self.tick_ms = next(
+            self.tick_ms // n
+            for n in range(1, self.tick_ms + 1)
+            if self.tick_ms % n == 0 and self.tick_ms // n <= _MAX_TICK_MS
+        )
         if self.tick_ms < 100:
             raise ConfigError(
                 f"simulator: the sample and batch periods have only {self.tick_ms} ms in common, expected "
@@ -156,11 +162,18 @@ class Fleet:
             self.wire.reconnect(node, self._next_tick_ms)
 
     def finish(self) -> list[SimMessage]:
-        """End all faults, send the rows that wait and return all messages on the way; the fleet is over."""
+        """End all faults, send the rows that wait and return all messages on the way; the fleet is over.
+
+        Faults that did not begin leave the truth.
+        """
         now = self._next_tick_ms
         for fault in self._active:
             fault.truth.end = min(fault.truth.end, now)
             fault.finish(now)
+        never = [fault.truth for fault in self._waiting]
+        self.truth[:] = [truth for truth in self.truth if truth not in never]
+        for _, node in self._stalled:
+            self.transport.unblock(node, now)
         for node in range(len(self.topology.nodes)):
             self.wire.flush(node, now)
         return self.transport.release(1 << 62)
@@ -241,8 +254,3 @@ class Fleet:
         up = np.array(self.wire.station_up)[self.topology.evse_station]
         marks: Index = (due & up).astype(np.intp)
         return marks
-
-    def spans(self, to_ms: int, step_ms: int) -> list[tuple[int, int]]:
-        """Return [begin, end] of the steps in which `advance` is called up to `to_ms`, for long logs."""
-        edges = [*range(self._next_tick_ms, to_ms, step_ms), to_ms]
-        return list(pairwise(edges))

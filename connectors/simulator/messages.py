@@ -37,10 +37,6 @@ class SimMessage(NamedTuple):
     seq: int = -1
     will: bool = False
 
-    def log_line(self) -> bytes:
-        """Return the message as one line of a message log."""
-        return b'{"t":%d,"topic":"%s","payload":%s}\n' % (self.t_ms, self.topic.encode(), self.payload)
-
 
 @dataclass(slots=True)
 class Truth:

@@ -37,12 +37,14 @@ def _current(phase: int) -> Measure:
 
 
 def _power(p: Plant, e: Index, z: F64) -> F64:
-    return p.power_w[e] * (1.0 + 0.0008 * z)
+    watts: F64 = p.power_w[e] * (1.0 + 0.0008 * z)
+    return watts
 
 
 def _pilot(p: Plant, e: Index, z: F64) -> F64:
     level = np.where(p.closed[e], 6.0, np.where(p.plugged[e], 9.0, 12.0))
-    return level + np.where(p.closed[e], 0.035, 0.04) * np.clip(z, -3.5, 3.5)
+    volts: F64 = level + np.where(p.closed[e], 0.035, 0.04) * np.clip(z, -3.5, 3.5)
+    return volts
 
 
 def _pilot_low(p: Plant, e: Index, z: F64) -> F64:

@@ -15,11 +15,22 @@ if it still stands after the time in which a backlog drains, it is raised live. 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from models import faults
-from models.detecting import CLEAR, CRITICAL, INFO, RAISE, SEVERITIES, UPDATE, WARNING, DetectorSpec, Emissions, Observed
-from models.detecting import Scope
+from models.detecting import (
+    CLEAR,
+    CRITICAL,
+    INFO,
+    RAISE,
+    SEVERITIES,
+    UPDATE,
+    WARNING,
+    DetectorSpec,
+    Emissions,
+    Observed,
+    Scope,
+)
 from models.records import StationEvent, Status, Transaction
 
 from ._base import check_version, ns, require
@@ -96,7 +107,7 @@ class Detector(NodeDetector):
     """The detector behind `station_reported`."""
 
     spec = SPEC
-    wanted: ClassVar = (StationEvent, Status, Transaction)
+    wanted = (StationEvent, Status, Transaction)
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None = None) -> None:
         self._longest_ns = ns(config.longest_s)
@@ -128,15 +139,20 @@ class Detector(NodeDetector):
             self._event(record, out)
         elif isinstance(record, Status):
             if (record.status16 or record.status) not in _NOT_NORMAL:
-                self._normal(record, record.evse_row, out, but="")
+                self._normal(record, out)
         elif record.trigger == "EVCommunicationLost":
             code = faults.code_of("ocpp2", record.trigger)
             if code is not None and record.evse_row >= 0:
                 self._occurred(
-                    record, code, f"ocpp2:{record.trigger}", None, {"code": record.trigger, "cause": record.stopped_reason}, out
+                    record,
+                    code,
+                    f"ocpp2:{record.trigger}",
+                    None,
+                    {"code": record.trigger, "cause": record.stopped_reason},
+                    out,
                 )
         elif record.charging_state == "Charging":
-            self._normal(record, record.evse_row, out, but="mrec ocpp16 everest uec vendor")
+            self._normal(record, out, taxonomy="ocpp2")
 
     def _event(self, event: StationEvent, out: Emissions) -> None:
         if (event.taxonomy, event.code) == _NO_ERROR:
@@ -158,7 +174,8 @@ class Detector(NodeDetector):
         """Return what is open of an EVSE, or of the whole station for -1, oldest first."""
         keys = self._of_station.get(station, set())
         return sorted(
-            (k for k in keys if evse < 0 or k[1] in {evse, -1}), key=lambda k: (self._open[k].start_ns, k[1], k[2])
+            (k for k in keys if evse < 0 or k[1] in {evse, -1}),
+            key=lambda k: (self._open[k].start_ns, k[1], k[2]),
         )
 
     def _occurred(
@@ -208,16 +225,17 @@ class Detector(NodeDetector):
                 self._emit(item, UPDATE, record.at.order, record.at.effect_ns, out, words)
         self.due_ns = min(self.due_ns, self._deadline(item))
 
-    def _normal(self, record: Status | Transaction, evse: int, out: Emissions, *, but: str) -> None:
-        """Clear what is open and older than a normal state; words of the taxonomies `but` stay."""
-        for key in self._keys(record.station_row, evse):
+    def _normal(self, record: Status | Transaction, out: Emissions, taxonomy: str = "") -> None:
+        """Clear what is open and older than a normal state; with `taxonomy` only its words."""
+        for key in self._keys(record.station_row, record.evse_row):
             item = self._open[key]
-            if item.order < record.at.order and item.last_ns <= record.time_ns:
-                if item.word.split(":", 1)[0] in but.split():
-                    continue
+            older = item.order < record.at.order and item.last_ns <= record.time_ns
+            if older and item.word.startswith(taxonomy):
                 self._clear(key, record, out)
 
-    def _clear(self, key: tuple[int, int, str], record: StationEvent | Status | Transaction, out: Emissions) -> None:
+    def _clear(
+        self, key: tuple[int, int, str], record: StationEvent | Status | Transaction, out: Emissions
+    ) -> None:
         item = self._open[key]
         item.last_ns = max(item.last_ns, record.time_ns)
         self._forget(key, record.at.order, record.at.effect_ns, out)

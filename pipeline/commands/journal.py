@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
 def _export(path: Path, args: argparse.Namespace) -> int:
     from connectors.journal import export
     from connectors.msglog import LogWriter
-    from models.errors import StorageError
+    from models.errors import StorageCorrupt
     from models.frame import RETAINED
 
     bounds: dict[str, int] = {"from_offset": args.from_offset}
@@ -114,12 +114,9 @@ def _export(path: Path, args: argparse.Namespace) -> int:
                 recv_ns, topic, payload, flags = first
                 log.write(recv_ns, topic.decode("utf-8", "replace"), payload, retained=bool(flags & RETAINED))
                 first = next(messages, None)
-    except StorageError:
+    except StorageCorrupt:
         print(f"chargestream: {args.out} ends where the journal could not be read", file=sys.stderr)
         raise
-    except OSError as error:
-        print(f"chargestream: {args.out} cannot be written: {error.strerror}", file=sys.stderr)
-        return 2
     result = {"messages": log.messages, "out": str(args.out)}
     print(json.dumps(result) if args.json else f"{log.messages} messages written to {args.out}")
     return 0

@@ -74,7 +74,7 @@ class Sink(Protocol):
     def status(
         self, *, station: str, evse: int, conn: int, time_ns: int, status: str, status16: str = ""
     ) -> None:
-        """Add a connector status."""
+        """Add a connector status; `evse` 0 is the whole station."""
 
     def transaction(
         self, *, station: str, evse: int | None, time_ns: int, tx_id: str, event_type: str, **fields: Any

@@ -15,8 +15,8 @@ from models.channels import CHANNEL_ID, REGISTER_CHANNEL
 from models.errors import DecodeError
 from models.meter_reader import count_name
 from models.units import MAX_REGISTER_MWH, MAX_STATION_TIME_MS, NO_REGISTER, NS_PER_MS, mwh_from_wh
-from pipeline.dialects import Sink
 
+from . import Sink
 from ._native_wire import Series
 
 #: Analog values beyond this are garbage whatever the unit, and missing.

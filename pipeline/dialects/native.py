@@ -16,15 +16,13 @@ from models import batch as b
 from models.errors import ConfigError, DecodeError
 from models.records import Connector, EvseInventory, Meter
 from models.units import NS_PER_MS, mwh_from_wh
-from pipeline.dialects import Dialect, Message, Sink
 
+from . import Dialect, Message, Sink
 from . import _native_wire as wire
+from ._decoding import BAD_BYTES, read
 from ._native_meter import put_series
 
 TAXONOMIES: Final = ("mrec", "uec", "ocpp16", "everest", "ocpp2", "vendor")
-
-#: What decoding of bytes from outside may raise; anything else would be a fault of this program.
-BAD_BYTES: Final = (msgspec.MsgspecError, RecursionError, ValueError, TypeError, OverflowError)
 
 _TYPES: Final[dict[int, Any]] = {
     b.METER: wire.Meter,
@@ -113,12 +111,7 @@ class Native:
                 "topic", f"{topic.text!r:.300} is no topic that stations publish to: expected .../up/<kind>"
             )
         decoder = (self._msgpack if topic.msgpack else self._json)[topic.kind]
-        try:
-            body = decoder.decode(message.payload)
-        except msgspec.ValidationError as error:
-            raise DecodeError("schema", f"{error}"[:500]) from error
-        except BAD_BYTES as error:
-            raise DecodeError("msgpack" if topic.msgpack else "json", f"{error}"[:500]) from error
+        body = read(decoder, message.payload, "msgpack" if topic.msgpack else "json")
         if isinstance(body, wire.Envelope):
             out.head(
                 topic.kind,

@@ -17,6 +17,8 @@ PACKAGES: Final = {
     "mosquitto_pub": "mosquitto-clients",
     "influxd": "influxdb",
     "nginx": "nginx-light",
+    "postgres": "postgresql",
+    "initdb": "postgresql",
     "chromium": "chromium",
 }
 MISSING: Final = "missing server:"  # how the reason of such a skip begins; conftest counts them

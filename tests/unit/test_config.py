@@ -195,9 +195,9 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
 
 
 def test_detectors_get_their_thresholds(tmp_path: Path) -> None:
-    text = "[detectors.over_voltage]\nten_min_pu = 1.2\n[detectors.under_voltage]\nenabled = false\n"
+    text = "[detectors.over_voltage]\nten_min_pu = 1.12\n[detectors.under_voltage]\nenabled = false\n"
     configs = config.load(write(tmp_path, text), {}).detector_configs()
-    assert configs["over_voltage"].ten_min_pu == 1.2
+    assert configs["over_voltage"].ten_min_pu == 1.12
     assert "under_voltage" not in configs
     assert config.Config().detector_configs().keys() == configs.keys() | {"under_voltage"}
 

@@ -445,7 +445,7 @@ def test_a_damaged_end_is_found_when_the_writer_starts(tmp_path: Path) -> None:
     with JournalWriter(path, 1) as writer:
         writer.append({0: Frame.build(make(range(10)))})
     path.write_bytes(path.read_bytes().replace(b"0:7:..", b"0:7:,."))
-    with pytest.raises(StorageCorrupt, match="Stop the service, copy the file"):
+    with pytest.raises(StorageCorrupt, match="Stop the service, keep a copy of the file"):
         JournalWriter(path, 1)
 
 

@@ -21,7 +21,8 @@ from models.meter_reader import MAX_UNKNOWN_NAMES, MeterReader, MeterRows
 from models.units import NO_REGISTER
 from pipeline.dialects import Message, Topic
 from pipeline.dialects.native import Native, build
-from tests.unit.dialect_sink import CollectingSink
+
+from .dialect_sink import CollectingSink
 
 REGISTER = "Energy.Active.Import.Register"
 T0 = 1_781_069_406_907
@@ -172,6 +173,8 @@ NOT_SIMPLE = [
     b'{"series":[{"evse":1,"t0":1,"ch":["SoC"],"rows":[[0.5,1]]}]}',
     b'{"series":[{"evse":1,"t0":1,"ch":["SoC"],"rows":[[-2,1]]}]}',
     b'{"series":[{"evse":1,"t0":4102444800000,"ch":["SoC"],"rows":[[0,1]]}]}',
+    b'{"series":[{"evse":1,"t0":4102444800000,"ch":["SoC"],"rows":[[-1,1]]}]}',
+    b'{"series":[{"evse":1,"t0":4102444800000,"ch":["SoC"],"rows":[]}]}',
     b'{"series":[{"evse":1,"t0":1,"ch":["SoC"],"rows":[[0,true]]}]}',
     b'{"series":[{"evse":1,"t0":1,"ch":["SoC"],"rows":[[0,"1"]]}]}',
     b'{"series":[{"evse":1,"t0":1,"ch":["SoC"],"rows":[[0,nul]]}]}',

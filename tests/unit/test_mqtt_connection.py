@@ -73,7 +73,8 @@ def test_wrong_password(client: str, version: str, caplog: pytest.LogCaptureFixt
     [line] = said(caplog)
     assert line == (
         f"MQTT broker 127.0.0.1:{broker.port} refused the login of client 'the-id' with user 'ingest': "
-        "not authorized (reason code 135); check mqtt.username, mqtt.password and the broker's access rules; trying again, at most every 0.4 s"
+        "not authorized (reason code 135); check mqtt.username, mqtt.password and the broker's access "
+        "rules; trying again, at most every 0.4 s"
     )
 
 
@@ -259,7 +260,7 @@ def test_publisher_reports_what_the_broker_refuses() -> None:
         publisher.close()
         wrong = Publisher(MqttSettings("127.0.0.1", broker.port, "out", username="out", **QUICK))
         with pytest.raises(
-            RetryLater, match="refused the login of 'out': not authorized; check mqtt.username"
+            RetryLater, match=r"refused the login of 'out': not authorized; check mqtt\.username"
         ):
             wrong.publish([Publish(topic="ok/1", payload=b"")])
         wrong.close()

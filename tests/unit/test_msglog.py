@@ -122,7 +122,8 @@ def test_what_other_writers_may_write(tmp_path: Path) -> None:
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: str, reason: str) -> None:
     good = '{"t":1,"topic":"x","payload":{}}'
-    path = log(tmp_path, *[good] * 9000, "", line, good)
+    padding = " " * 150  # several blocks of the reader come before it
+    path = log(tmp_path, *[good + padding] * 9000, "", line, good)
     with pytest.raises(DecodeError) as caught:
         list(read_frames(path))
     assert f"{path} line 9002: " in str(caught.value)
@@ -153,6 +154,18 @@ def test_a_five_megabyte_message_and_an_empty_log(tmp_path: Path) -> None:
     assert [m[2] for m in messages(path)] == [payload, payload[:-1]]
     (tmp_path / "empty.jsonl").touch()
     assert messages(tmp_path / "empty.jsonl") == []
+
+
+def test_frames_do_not_depend_on_how_the_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    with LogWriter(path) as writer:
+        for i in range(20_000):
+            writer.write(i * 1_000_000, f"t/{i}", b'{"i":%d,"pad":"%s"}' % (i, b"x" * (i % 300)))
+    frames = list(read_frames(path, 7_000))
+    assert [len(frame) for frame in frames] == [7_000, 7_000, 6_000]
+    assert [row[0] for frame in frames for row in rows(frame)] == [i * 1_000_000 for i in range(20_000)]
+    assert frames[1].topic(5) == b"t/7005"
+    assert frames[2].payload(5_999).startswith(b'{"i":19999,')
 
 
 def test_flush_makes_a_running_log_readable(tmp_path: Path) -> None:

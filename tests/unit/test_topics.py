@@ -43,6 +43,7 @@ def test_unknown_placeholder() -> None:
         (["a/#", "a/{node}/x", "a/b"], ("a/#",)),
         (["a/b", "a/{node}"], ("a/+",)),
         (["a/{node}", "a/b/c"], ("a/+", "a/b/c")),
+        (["+/+/+", "a/{rest}"], ("+/+/+", "a/#")),
         (["a/+/c", "a/b/{rest}"], ("a/+/c", "a/b/#")),
     ],
 )
