@@ -65,7 +65,7 @@ class OutboxReader:
         """
         if after_seq >= self._tails.get(stream, (0, 0))[1]:
             last = self.last_seq(stream)
-            if after_seq > self.last_seq():
+            if after_seq > last and after_seq > self.last_seq():
                 raise StorageError(
                     f"outbox {self.path}: stream {stream} ends at record {last}, those after {after_seq} "
                     f"were asked for. The cursor is ahead of the outbox: was that replaced or restored from "

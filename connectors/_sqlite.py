@@ -260,7 +260,7 @@ def check_room(
     free = _free_bytes(path)
     with translated(kind, path, "measure its size"):
         if reserve_bytes and free < reserve_bytes + new_bytes:
-            pass
+            free += _reusable_bytes(db)
         used = used_bytes(db) if max_bytes else 0
     if reserve_bytes and free < reserve_bytes + new_bytes:
         raise StorageFull(

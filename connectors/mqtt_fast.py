@@ -56,7 +56,7 @@ class LeanReceiver(Link):
         self._out = bytearray()
         self._sock: socket.socket | None = None
         self._keep_alive_s = settings.keep_alive_s
-        self._last_out_s = self._last_in_s = 0.0
+        self._last_out_s = 0.0
         self._pinged_s: float | None = None
         # Compile or load the kernel before the broker starts to wait for us.
         scan_publishes(self._buffer, 0, 0, self._version5, settings.max_payload_bytes, self._columns)
@@ -92,7 +92,7 @@ class LeanReceiver(Link):
             raise LinkLost("login refused", code)
         self._keep_alive_s = settings.keep_alive_s if keep_alive_s is None else keep_alive_s
         self._sock.setblocking(False)
-        self._last_out_s = self._last_in_s = time.monotonic()
+        self._last_out_s = time.monotonic()
         self._unread = self._end > self._start
 
     def _socket(self) -> socket.socket:
@@ -121,13 +121,14 @@ class LeanReceiver(Link):
         if not self._keep_alive_s:
             return
         now = time.monotonic()
-        if now - self._last_out_s >= self._keep_alive_s:
-            # While reading is paused the answer waits in the socket, unread: then it is not missing.
+        if self._inbox.full or self._quiescing.is_set():
+            self._pinged_s = None  # the answer waits in the socket, unread: it is not missing
+        # Early, because the broker counts from when it hears it, and we look once per poll.
+        if now - self._last_out_s >= self._keep_alive_s * 0.75:
             self._out += wire.PINGREQ_PACKET
             self._last_out_s = now
-            self._pinged_s = None if self._inbox.full or self._quiescing.is_set() else now
-        if self._inbox.full:
-            self._pinged_s = None
+            if self._pinged_s is None:
+                self._pinged_s = now
         if self._pinged_s is not None and now - self._pinged_s >= self._keep_alive_s:
             raise LinkLost(f"no answer to a ping for {self._keep_alive_s:g} s")
 
@@ -168,7 +169,6 @@ class LeanReceiver(Link):
         count = self._socket().recv_into(memoryview(self._buffer)[self._end :])  # type: ignore[arg-type]  # numpy buffers
         if count == 0:
             raise LinkLost("the broker closed the connection")
-        self._last_in_s = time.monotonic()
         if self._skip:
             dropped = min(self._skip, count)
             self._skip -= dropped

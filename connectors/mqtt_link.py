@@ -195,6 +195,10 @@ class Link(ABC):
                 polite = True
             except (OSError, DeliveryError) as error:
                 self._lost(error, since)
+            except Exception as error:
+                # A fault of ours or of the client library must not end reception for good.
+                _LOG.exception("fault in the MQTT client: connecting anew")
+                self._lost(error, since)
             finally:
                 self.state.connected = False
                 self.state.in_flight = 0
@@ -255,6 +259,7 @@ class Link(ABC):
         poller.register(self._wake_r, select.POLLIN)
         sock = self._socket()
         fd = sock.fileno()
+        idle_s = min(1.0, self.settings.keep_alive_s / 4 or 1.0)
         while not self._closing.is_set():
             quiescing = self._quiescing.is_set()
             if quiescing:
@@ -264,7 +269,7 @@ class Link(ABC):
                 fd, (select.POLLIN if reading else 0) | (select.POLLOUT if self._wants_write() else 0)
             )
             buffered = reading and self._pending()
-            wait_s = 0.0 if buffered else (1.0 if reading else _PAUSED_POLL_S)
+            wait_s = 0.0 if buffered else (idle_s if reading else _PAUSED_POLL_S)
             ready = dict(poller.poll(wait_s * 1000))
             self._drain_wakes(ready)
             if reading and (buffered or ready.get(fd, 0) & ~select.POLLOUT):

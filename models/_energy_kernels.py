@@ -31,6 +31,7 @@ from .units import NO_TIME
 SLACK_MWH: Final = 1_000_000
 #: Taken where the inventory does not say: enough for most, far below what a lifetime register would imply.
 P_MAX_UNKNOWN_W: Final = 100_000.0
+NEVER: Final = int(np.iinfo(np.int64).max)
 _MWH_PER_W_MS: Final = 1.5 / 3600.0
 
 # counters
@@ -103,20 +104,21 @@ def start(hot: Hot, e: int, t: int, u: int) -> None:
     rec["newest"] = q
     rec["first"] = q
     rec["through"] = q - 1
+    rec["open"] = 1
     rec["base_t"] = NO_TIME
     _fill(hot, e, t, u, 0)
 
 
 @njit(cache=True, nogil=True, fastmath=False)
-def _evict(hot: Hot, e: int, q: int, order: int, revision: int, keep: bool, evicted: Evicted) -> None:
+def _evict(hot: Hot, e: int, q: int, revision: int, keep_from: int, evicted: Evicted) -> None:
     """Move quarter q out of the window: to the archive if late readings may still change it."""
     rec = hot.evse[e]
     slot = hot.slots[e, q % hot.slots.shape[1]]
     empty = q > rec["newest"] or slot["t_first"] < 0
-    if keep:
+    if q >= keep_from:
         i = evicted.used[0]
         evicted.used[0] = i + 1
-        evicted.order[i] = order
+        evicted.keep_from[i] = keep_from
         evicted.evse[i] = e
         evicted.quarter[i] = q
         evicted.t_first[i] = NO_TIME if empty else q * QUARTER_MS + slot["t_first"]
@@ -132,28 +134,27 @@ def _evict(hot: Hot, e: int, q: int, order: int, revision: int, keep: bool, evic
 
 
 @njit(cache=True, nogil=True, fastmath=False)
-def _slide(hot: Hot, e: int, q: int, order: int, rules: Rules, evicted: Evicted) -> None:
+def _slide(hot: Hot, e: int, q: int, rules: Rules, evicted: Evicted) -> None:
     """Move the window so that it ends at q, a later quarter than the newest."""
     rec = hot.evse[e]
     width = hot.slots.shape[1]
     newest, lowest = rec["newest"], q - width + 1
+    keep_from = q - rules.late_quarters
     for j in range(max(newest - width + 1, rec["first"]), lowest):
         if j <= newest:
             revision = int(hot.revision[e, j % width])
-        elif j < q - rules.late_quarters:
+        elif j < keep_from:
             continue
         else:
             revision = 2 if j <= rec["through"] else 1
-        _evict(hot, e, j, order, revision, j >= q - rules.late_quarters, evicted)
+        _evict(hot, e, j, revision, keep_from, evicted)
     for j in range(max(newest + 1, lowest), q):
         hot.slots[e, j % width]["t_first"] = -1
         hot.revision[e, j % width] = 2 if j <= rec["through"] else 1
 
 
 @njit(cache=True, nogil=True, fastmath=False)
-def _close(
-    hot: Hot, e: int, t: int, u: int, order: int, rules: Rules, out: Out
-) -> None:
+def _close(hot: Hot, e: int, t: int, u: int, order: int, rules: Rules, out: Out) -> None:
     """Put out the quarters from the newest one to the one before that of the point (t, u)."""
     rec = hot.evse[e]
     q0 = int(rec["newest"])
@@ -184,7 +185,7 @@ def settle_open(hot: Hot, e: int, order: int, rules: Rules, out: Out) -> None:
     """Put out the newest quarter up to its last register, unless that is out already."""
     rec = hot.evse[e]
     q = int(rec["newest"])
-    if rec["through"] >= q:
+    if rec["open"] == 0:
         return
     energy, quality = quarter_energy(hot, e, q, rules.tolerance_ms)
     k = q % hot.slots.shape[1]
@@ -193,7 +194,8 @@ def settle_open(hot: Hot, e: int, order: int, rules: Rules, out: Out) -> None:
         put(out, order, e, q, energy, quality, int(hot.revision[e, k]))
         rec["open_e"] = energy
         rec["open_q"] = quality
-    rec["through"] = q
+    rec["open"] = 0
+    rec["through"] = max(rec["through"], q)
 
 
 @njit(cache=True, nogil=True, fastmath=False)
@@ -208,29 +210,34 @@ def append(
         slot = hot.slots[e, q % width]
         slot["t_last"] = t - q * QUARTER_MS
         slot["u_last"] = u
-        # put out before its time: to be put out again, once, when it is over
-        rec["through"] = min(rec["through"], q - 1)
+        rec["open"] = 1
         return
     if q - newest > GAP_QUARTERS_MAX:
         _restart(hot, e, t, u, order, rules, out, counters)
         return
     _close(hot, e, t, u, order, rules, out)
-    _slide(hot, e, q, order, rules, evicted)
+    _slide(hot, e, q, rules, evicted)
     early = q <= rec["through"]
     _fill(hot, e, t, u, 1 if early else 0)
     rec["open_e"] = 0
     rec["open_q"] = MISSING if early else INTERPOLATED
     rec["newest"] = q
-    rec["through"] = q - 1
+    rec["through"] = max(rec["through"], q - 1)
+    rec["open"] = 1
 
 
 @njit(cache=True, nogil=True, fastmath=False)
 def deadline_ms(hot: Hot, e: int, rules: Rules) -> int:
     """Return the journaled time at which the next quarter is put out even without a reading after it."""
     rec = hot.evse[e]
-    if rec["newest"] < 0 or rec["through"] >= rec["newest"] + MISSING_QUARTERS_MAX:
-        return np.iinfo(np.int64).max
-    end = (rec["through"] + 2) * QUARTER_MS
+    if rec["newest"] < 0:
+        return NEVER
+    if rec["open"] != 0:
+        end = (rec["newest"] + 1) * QUARTER_MS
+    elif rec["through"] < rec["newest"] + MISSING_QUARTERS_MAX:
+        end = (rec["through"] + 2) * QUARTER_MS
+    else:
+        return NEVER
     return max(end, rec["effect"]) + rules.grace_ms
 
 
@@ -238,7 +245,7 @@ def deadline_ms(hot: Hot, e: int, rules: Rules) -> int:
 def settle_by_tick(hot: Hot, e: int, order: int, rules: Rules, out: Out) -> None:
     """Put out the next quarter: as far as it is known, or as missing."""
     rec = hot.evse[e]
-    if rec["through"] < rec["newest"]:
+    if rec["open"] != 0:
         settle_open(hot, e, order, rules, out)
         return
     q = rec["through"] + 1

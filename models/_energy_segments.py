@@ -103,9 +103,7 @@ def _counts_up(rec: Any, t: int, r: int, r_last: int, resolution: int, slope_mwh
 
 
 @njit(cache=True, nogil=True, fastmath=False)
-def _adopt(
-    hot: Hot, e: int, order: int, rules: Rules, out: Out, evicted: Evicted, counters: I64
-) -> None:
+def _adopt(hot: Hot, e: int, order: int, rules: Rules, out: Out, evicted: Evicted, counters: I64) -> None:
     """Open a segment with the low readings that waited; of each value its first and last time count."""
     rec = hot.evse[e]
     second = rec["level"] == 2
@@ -316,7 +314,8 @@ def late_group(
     rec = hot.evse[e]
     width = hot.slots.shape[1]
     lowest = max(rec["first"], rec["newest"] - width + 1)
-    newest, settled = rec["newest"], min(rec["newest"], rec["through"])
+    newest = rec["newest"]
+    settled = newest - 1 if rec["open"] != 0 else newest
     for q in range(lowest, settled + 1):
         before_energy[q % width], before_quality[q % width] = quarter_energy(hot, e, q, rules.tolerance_ms)
     slope_mwh = slope(inv.p_max_w[e])

@@ -54,10 +54,11 @@ EVSE_DTYPE: Final[list[Any]] = [
     ("open_e", "i8"),  # what was put out of the newest quarter, if its revision is not 0
     ("newest", "i4"),  # newest quarter with readings, -1 = none yet
     ("first", "i4"),  # first quarter ever
-    ("through", "i4"),  # every quarter up to this one has been put out
+    ("through", "i4"),  # last quarter put out; all before it are out too
     ("generation", "i4"),  # of the meter
     ("level", "u1"),  # values that wait: 0, 1, 2
     ("low", "u1"),  # 1: the current segment began with readings that fell
+    ("open", "u1"),  # 1: the newest quarter has readings that no interval put out knows of
     ("open_q", "u1"),
 ]
 EVSE_BLANK: Final = {"base_t": NO_TIME, "a_begin": NO_TIME, "a_t": NO_TIME, "b_t": NO_TIME, "newest": -1}
@@ -113,9 +114,9 @@ class Evicted(NamedTuple):
     """Quarters that left the window, with the last point before each."""
 
     used: I64  # (1,)
-    order: I64
     evse: I32
     quarter: I64
+    keep_from: I64  # quarters of the EVSE before this one are never asked for again
     t_first: I64
     u_first: I64
     t_last: I64
@@ -135,10 +136,8 @@ def out_arrays(n: int) -> Out:
 
 def evicted_arrays(n: int) -> Evicted:
     """Return room for n quarters."""
-    wide = [np.empty(n, np.int64) for _ in range(7)]
-    return Evicted(
-        np.zeros(1, np.int64), np.empty(n, np.int64), np.empty(n, np.int32), *wide, np.empty(n, np.int32)
-    )
+    wide = [np.empty(n, np.int64) for _ in range(8)]
+    return Evicted(np.zeros(1, np.int64), np.empty(n, np.int32), *wide, np.empty(n, np.int32))
 
 
 @njit(cache=True, nogil=True, fastmath=False)

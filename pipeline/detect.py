@@ -65,14 +65,14 @@ class DetectStage:
             module = _module(name)
             detector = module.build(configs[name], state["detectors"].get(name))
             loaded.append(_Loaded(name, module.SPEC, detector))
-        return cls(shard, loaded, FindingsManager(state["findings"]))
+        return cls(shard, loaded, FindingsManager(resume_state=state["findings"]))
 
     def process(self, batch: ShardBatch) -> list[ShardBatch]:
         """Add findings to the batch."""
         seen = Observed(batch.devices, batch.rows, batch.messages, batch.records)
         for item in self._loaded:
             item.detector.process(seen, self._out)
-        batch.findings = self._findings.apply(self._out.drain(), batch.devices, self.shard)
+        batch.findings = self._findings.apply(self._out.drain(), batch.messages, batch.devices, self.shard)
         return [batch]
 
     def finish(self) -> Iterable[ShardBatch]:

@@ -12,7 +12,7 @@ from .egress_drain import Drain
 
 
 def totals(drains: Iterable[Drain], dead_letters: dict[str, int]) -> dict[str, dict[str, Any]]:
-    """Return what each consumer reports, over all outboxes.
+    """Return what each consumer reports, over all outboxes; ``last_error`` while it still waits.
 
     Parameters
     ----------
@@ -39,10 +39,10 @@ def totals(drains: Iterable[Drain], dead_letters: dict[str, int]) -> dict[str, d
         total["retries"] += state.retries
         if state.waiting:
             total["state"] = "waiting"
+            total["last_error"] = state.last_error
         elif state.lag() and total["state"] == "idle":
             total["state"] = "delivering"
-        if state.last_error and (state.waiting or not total["last_error"]):
-            total["last_error"] = state.last_error
+
     return found
 
 

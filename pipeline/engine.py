@@ -86,7 +86,9 @@ class SourceSettings:
     batch_max_messages, batch_max_bytes : int
         Bounds of one batch.
     ends : bool
-        Stop at the present end of the journal and finish (replay); else follow it.
+        Stop at the present end of the journal; else follow it.
+    finish : bool
+        At that end let the stages give out what they hold back: the log ends for good (replay).
     stopping : callable
         True once the process was asked to stop.
     committed : callable
@@ -101,6 +103,7 @@ class SourceSettings:
     batch_max_messages: int = 8192
     batch_max_bytes: int = 4 << 20
     ends: bool = False
+    finish: bool = True
     stopping: Callable[[], bool] = lambda: False
     committed: Callable[[dict[int, int]], None] = lambda _: None
     pulse: Callable[[], None] = lambda: None
@@ -170,9 +173,9 @@ class _JournalSource(FixedPartitionedSource[tuple[str, Chunk], int]):
 class _StageLogic(op.StatefulBatchLogic[Any, Any, Any]):
     """Runs a stage for one key; the stage is built when its shard is known."""
 
-    def __init__(self, factory: StageFactory, ends: bool, resume_state: tuple[int, Any] | None) -> None:
+    def __init__(self, factory: StageFactory, finish: bool, resume_state: tuple[int, Any] | None) -> None:
         self._factory = factory
-        self._ends = ends
+        self._finish = finish
         self._shard = -1
         self._stage: Stage | None = None
         if resume_state is not None:
@@ -189,7 +192,7 @@ class _StageLogic(op.StatefulBatchLogic[Any, Any, Any]):
         return out, False
 
     def on_eof(self) -> tuple[Iterable[Any], bool]:
-        if self._ends and self._stage is not None:
+        if self._finish and self._stage is not None:
             return list(self._stage.finish()), False
         return [], False
 
@@ -253,14 +256,16 @@ class Flow:
         flow = Dataflow(self.name)
         stream: Any = op.input("journal", flow, _JournalSource(self.journal, self.settings))
         for name, factory in self.steps:
-            stream = op.stateful_batch(name, stream, _builder(factory, self.settings.ends))
+            stream = op.stateful_batch(
+                name, stream, _builder(factory, self.settings.ends and self.settings.finish)
+            )
         op.output("outbox", stream, _OutboxSink(outbox, process, processes))
         return flow
 
 
-def _builder(factory: StageFactory, ends: bool) -> Callable[[Any], _StageLogic]:
+def _builder(factory: StageFactory, finish: bool) -> Callable[[Any], _StageLogic]:
     def build(resume_state: Any) -> _StageLogic:
-        return _StageLogic(factory, ends, resume_state)
+        return _StageLogic(factory, finish, resume_state)
 
     return build
 

@@ -101,7 +101,7 @@ class Supervisor:
         code = EXIT_OK
         report_at = 0.0
         while not self.stop.is_set():
-            for child in self.members:
+            for child in list(self.members):
                 final = self._look_after(child)
                 if final is not None:
                     code = final
@@ -113,6 +113,13 @@ class Supervisor:
         self._stop_all()
         self._report()
         return code
+
+    def remove(self, child: Child) -> None:
+        """Stop one child and look after it no longer."""
+        self.members.remove(child)
+        if child.process is not None:
+            child.process.send_signal(signal.SIGTERM)
+            self._await_end(child, time.monotonic() + self.stop_timeout_s)
 
     def _start(self, child: Child) -> None:
         command = [sys.executable, "-P", "-m", "pipeline", *child.arguments]
@@ -159,7 +166,7 @@ class Supervisor:
                 child.process, child.start_at = None, start_at
 
     def _stop_all(self) -> None:
-        """Stop ingest first, so that nothing new comes, then the rest; kill what does not end."""
+        """Stop what feeds first, so that nothing new comes, then the rest; kill what does not end."""
         deadline = time.monotonic() + self.stop_timeout_s
         for group in self._groups():
             for child in group:
@@ -169,7 +176,7 @@ class Supervisor:
                 self._await_end(child, deadline)
 
     def _groups(self) -> list[list[Child]]:
-        ranks = ("ingest", "worker", "egress", "api")
+        ranks = ("simulator", "ingest", "worker", "egress", "api")
         return [[c for c in self.members if c.name.startswith(rank)] for rank in ranks]
 
     def _await_end(self, child: Child, deadline: float) -> None:

@@ -65,12 +65,23 @@ class PowerMismatch(Fault):
 
 
 class ValueFrozen(Fault):
-    """A channel repeats its value: the voltage (clear, moderate) or the plug's temperature (subtle)."""
+    """A channel repeats its value: the voltage (clear, moderate) or the plug's temperature (subtle).
+
+    The car varies its current every ten minutes meanwhile, so that the rest of the readings moves.
+    """
 
     code = "value_frozen"
+    load = True
 
     def on_begin(self, now_ms: int) -> None:
         self._frozen: dict[str, float] = {}
+
+    def step(self, now_ms: int) -> None:
+        low = (now_ms - self.at_ms) // 600_000 % 2 == 1
+        self.parts.plant.faulty.cap[self.evses] = 0.6 if low else 1.0
+
+    def on_end(self, now_ms: int) -> None:
+        self.parts.plant.faulty.cap[self.evses] = 1.0
 
     def _names(self, plant: Plant, evses: Index) -> tuple[str, ...]:
         if self.severity == "subtle":

@@ -205,12 +205,11 @@ class Fleet:
                 self._waiting.remove(fault)
                 self._active.append(fault)
                 fault.begin(now_ms)
+        for fault in [fault for fault in self._active if fault.until_ms <= now_ms]:
+            self._active.remove(fault)
+            fault.finish(now_ms)
         for fault in self._active:
             fault.step(now_ms)
-        if any(fault.until_ms <= now_ms for fault in self._active):
-            for fault in [fault for fault in self._active if fault.until_ms <= now_ms]:
-                self._active.remove(fault)
-                fault.finish(now_ms)
 
     def _connections(self, now_ms: int) -> None:
         transport, config = self.transport, self.config.transport

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import fields
 from typing import Any, ClassVar, Final
 
@@ -114,7 +115,7 @@ class Table:
         return self.n * self.dtype.itemsize
 
 
-class RowDetector:
+class RowDetector(ABC):
     """A detector whose state is one record per EVSE and whose work is one kernel over readings.
 
     Subclasses set `spec`, `version`, `dtype`, `blank` and implement `_run`.
@@ -134,9 +135,9 @@ class RowDetector:
         empty = Emissions()
         self._run(0, ReadingBatch.empty(0, self.spec.channels[:1]), DeviceTable(), empty.arrays)
 
+    @abstractmethod
     def _run(self, start: int, rows: ReadingBatch, devices: DeviceTable, out: EmissionArrays) -> int:
         """Process readings from `start`; return the first one not processed for want of room, or n."""
-        raise NotImplementedError
 
     def process(self, seen: Observed, out: Emissions) -> None:
         """Take in one batch and emit what changed."""

@@ -8,6 +8,7 @@ of the next deadline, so that a message costs one comparison.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, Final
 
 import numpy as np
@@ -19,7 +20,7 @@ from models.records import Record
 NEVER: Final = int(np.iinfo(np.int64).max)
 
 
-class NodeDetector:
+class NodeDetector(ABC):
     """Base of detectors over messages and records.
 
     Subclasses set `spec` and `wanted` and implement `_record` and `_due`; `_walk` may be replaced by a kernel
@@ -51,6 +52,7 @@ class NodeDetector:
                 at += 1
         return stop
 
+    @abstractmethod
     def _walk(self, seen: Observed, at: int, stop: int) -> int:
         """Take in messages from `at`; return the first at whose time something is due, or `stop`."""
         return first_due(seen.messages, at, stop, self.due_ns)
@@ -60,11 +62,10 @@ class NodeDetector:
 
     def _record(self, record: Any, seen: Observed, out: Emissions) -> None:
         """Take in one record of `wanted`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _due(self, now_ns: int, order: int, seen: Observed, out: Emissions) -> None:
         """Decide all that is overdue at `now_ns` and set `due_ns` anew."""
-        raise NotImplementedError
 
 
 def first_due(messages: MessageColumns, at: int, stop: int, due_ns: int) -> int:

@@ -64,6 +64,7 @@ class Absences:
         self.stations_of: list[list[int]] = []  # by node
         self.evses_of: list[list[int]] = []  # by station
         self._n_evses = 0
+        self.gateways = False  # any station is behind one
         if resume_state is not None:
             check_version(SPEC, VERSION, resume_state)
             self.nodes.load(resume_state["nodes"], SPEC.code)
@@ -86,7 +87,9 @@ class Absences:
             station = int(devices.evse_station[evse])
             self.evses_of[station].append(evse)
             node = devices.station_node[station]
-            self.evses.rows["behind"][evse] = devices.stations[station] != devices.nodes[node]
+            behind = devices.stations[station] != devices.nodes[node]
+            self.evses.rows["behind"][evse] = behind
+            self.gateways = self.gateways or behind
         self._n_evses = devices.n_evses
 
     def soon(self, deadline_ns: int) -> None:

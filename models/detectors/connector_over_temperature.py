@@ -110,11 +110,12 @@ def _report(
         out, time.evse[i], kind, severity, rec["live"], rec["start_ns"], end,
         time.order[i], time.effect_ns[i], rec["max_c"] / limit,
     )  # fmt: skip
-    out.evidence[j, 0] = hottest
-    out.evidence[j, 1] = limit
     out.evidence[j, 2] = rec["max_c"]
-    out.evidence[j, 3] = (t - rec["start_ns"]) / 1e9
-    out.evidence[j, 4] = sensor
+    out.evidence[j, 3] = (end - rec["start_ns"]) / 1e9
+    if kind != CLEAR:
+        out.evidence[j, 0] = hottest
+        out.evidence[j, 1] = limit
+        out.evidence[j, 4] = sensor
 
 
 @njit(cache=True, nogil=True, fastmath=False)

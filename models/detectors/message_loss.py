@@ -268,7 +268,7 @@ class Detector(NodeDetector):
         lost, since_ns = gaps.settle(limit_ns, total - numbers) if gaps else (0, NEVER)
         in_tx, tx_since_ns = self._transactions.settle(node, limit_ns, now_ns, self._window_ns)
         enough = lost >= self._config.lost_least and lost >= self._config.lost_share * numbers
-        evidence = {"lost": lost, "numbers": numbers, "lost_in_transactions": in_tx}
+        evidence: dict[str, Any] = {"lost": lost, "numbers": numbers, "lost_in_transactions": in_tx}
         if numbers:
             evidence["lost_percent"] = round(100.0 * lost / numbers, 3)
         start_ns = min(since_ns if enough else NEVER, tx_since_ns)

@@ -102,14 +102,16 @@ class Detector(NodeDetector):
             ns(config.will_grace_s),
         )
         self._all = Absences(waits, resume_state)
-        self._came = kernel.arrivals(ReadingBatch.empty(), self._all.evses.rows, np.zeros(0, np.int32))
+        self._none = ReadingBatch.empty()
+        self._came = kernel.arrivals(self._none, self._all.evses.rows, np.zeros(0, np.int32))
         # compiled (or read from the cache) here, not at the first message of a live stream
         self._walk(Observed(DeviceTable(), ReadingBatch.empty(), MessageColumns.empty(), []), 0, 0)
 
     def process(self, seen: Observed, out: Emissions) -> None:
         """Take in one batch and emit what changed."""
         self._all.reserve(seen.devices)
-        self._came = kernel.arrivals(seen.rows, self._all.evses.rows, seen.devices.evse_station)
+        rows = seen.rows if self._all.gateways else self._none
+        self._came = kernel.arrivals(rows, self._all.evses.rows, seen.devices.evse_station)
         self._all.clock[kernel.ARRIVAL] = 0
         super().process(seen, out)
 

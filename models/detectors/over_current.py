@@ -136,11 +136,12 @@ def _report(
         time.effect_ns[i],
         amps / limit,
     )
-    out.evidence[j, 0] = amps
-    out.evidence[j, 1] = rec["offered_a"]
-    out.evidence[j, 2] = limit
-    out.evidence[j, 3] = (t - rec["start_ns"]) / 1e9
-    out.evidence[j, 4] = phase
+    out.evidence[j, 3] = (end - rec["start_ns"]) / 1e9
+    if kind != CLEAR:
+        out.evidence[j, 0] = amps
+        out.evidence[j, 1] = rec["offered_a"]
+        out.evidence[j, 2] = limit
+        out.evidence[j, 4] = phase
 
 
 @njit(cache=True, nogil=True, fastmath=False)

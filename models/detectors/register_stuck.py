@@ -1,6 +1,6 @@
 """Import register stands still while energy flows.
 
-Raised when, since the register last advanced, the integral of ``Power.Active.Import`` (or of the sum of its phases) exceeds
+Raised when the register stands for at least 60 s and at two readings running (one reading may be stale) although, since it last advanced, the integral of ``Power.Active.Import`` (or of the sum of its phases) exceeds
 the greatest of two resolutions, 50 Wh, and what sampling can account for: P T / 2 for each step of the power, where
 T is the time between the two samples. The integral is the trapezoid over event time; two samples further apart than
 three declared sample periods (at least 60 s; 1800 s where none is declared) add nothing, since what flowed
@@ -46,6 +46,11 @@ class Config:
         Energy of this many resolutions may flow. Unit: resolutions of the meter. Default 2. Source: CONVENTIONS.
     least_wh : float
         Energy that may flow in any case. Unit: Wh. Default 50. Source: CONVENTIONS.
+    least_s : float
+        Time for which the register must stand. Unit: s. Default 60. Source: meters that refresh their register each minute.
+    least_readings : int
+        Readings of the register beyond the limit. Unit: readings. Default 2. Source: a stale register in one reading is
+        lawful (seen in the sample log).
     hold_s : float
         Clear this long after the register advances again. Unit: s. Default 60. Source: CONVENTIONS, clear.
     gap_samples : float
@@ -60,6 +65,8 @@ class Config:
 
     resolutions: float = 2.0
     least_wh: float = 50.0
+    least_s: float = 60.0
+    least_readings: int = 2
     hold_s: float = 60.0
     gap_samples: float = 3.0
     gap_least_s: float = 60.0
@@ -70,6 +77,8 @@ class Config:
             self,
             resolutions=(0.0, 1000.0),
             least_wh=(0.0, 1_000_000.0),
+            least_s=(0.0, 86_400.0),
+            least_readings=(1, 1000),
             hold_s=(1.0, 86_400.0),
             gap_samples=(1.0, 100.0),
             gap_least_s=(1.0, 86_400.0),
@@ -80,6 +89,8 @@ class Config:
 class _Limits(NamedTuple):
     resolutions: float
     least_wh: float
+    least_ns: int
+    least_readings: int
     hold_ns: int
     gap_samples: float
     gap_least_ns: int
@@ -103,6 +114,7 @@ _DTYPE: Final[list[Any]] = [
     ("energy_wh", "f8"),  # integral since base_ns
     ("unsure_wh", "f8"),  # what sampling can account for
     ("generation", "i4"),
+    ("n", "i4"),  # readings of the register beyond the limit
     ("raised", "u1"),
     ("live", "u1"),
 ]
@@ -148,6 +160,9 @@ def _judge(rec: Any, i: int, time: Timeline, resolution: int, limits: _Limits, o
     t = time.time_ns[i]
     limit = max(limits.resolutions * resolution / 1000.0, limits.least_wh, rec["unsure_wh"])
     if rec["energy_wh"] > limit:
+        rec["n"] += 1
+        if rec["n"] < limits.least_readings or t - rec["base_ns"] < limits.least_ns:
+            return
         rec["good_ns"] = NO_TIME
         if rec["raised"] == 0:
             rec["start_ns"] = rec["base_ns"]
@@ -215,6 +230,7 @@ def _stuck_kernel(
                     rec["generation"] = generation
                     rec["energy_wh"] = 0.0
                     rec["unsure_wh"] = 0.0
+                    rec["n"] = 0
                     if rec["raised"] != 0 and rec["good_ns"] == NO_TIME:
                         rec["good_ns"] = t
                 if rec["energy_wh"] > limits.least_wh or rec["raised"] != 0:
@@ -238,6 +254,8 @@ class _Detector(RowDetector):
         self._limits = _Limits(
             float(config.resolutions),
             float(config.least_wh),
+            ns(config.least_s),
+            int(config.least_readings),
             ns(config.hold_s),
             float(config.gap_samples),
             ns(config.gap_least_s),

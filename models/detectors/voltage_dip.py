@@ -137,16 +137,17 @@ def _step(rec: Any, t: int, lowest: float, phase: int, limit: float, live: int, 
 def _report(
     rec: Any, i: int, time: Timeline, kind: int, u_n: float, limit: float, out: EmissionArrays
 ) -> None:
-    score = (u_n - rec["lowest_v"]) / (u_n - limit)
+    score = (u_n - rec["lowest_v"]) / (u_n - limit) if kind == RAISE else 0.0
     j = emit(
         out, time.evse[i], kind, WARNING, rec["live"], rec["start_ns"], rec["end_ns"],
         time.order[i], time.effect_ns[i], score,
     )  # fmt: skip
-    out.evidence[j, 0] = rec["lowest_v"]
-    out.evidence[j, 1] = u_n
-    out.evidence[j, 2] = limit
-    out.evidence[j, 3] = (rec["end_ns"] - rec["start_ns"]) / 1e9
-    out.evidence[j, 4] = rec["phase"]
+    if kind == RAISE:
+        out.evidence[j, 0] = rec["lowest_v"]
+        out.evidence[j, 1] = u_n
+        out.evidence[j, 2] = limit
+        out.evidence[j, 3] = (rec["end_ns"] - rec["start_ns"]) / 1e9
+        out.evidence[j, 4] = rec["phase"]
 
 
 @njit(cache=True, nogil=True, fastmath=False)

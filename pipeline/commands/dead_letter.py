@@ -77,12 +77,9 @@ def _show(chosen: list[Letter], as_json: bool) -> None:
         if as_json:
             print(json.dumps(letter._asdict() | {"blob": _content(letter)}, default=repr))
             continue
-        when = datetime.datetime.fromtimestamp(letter.when_ms / 1000, datetime.UTC).isoformat(
-            timespec="seconds"
-        )
-        print(
-            f"{letter.id}  {when}  {letter.consumer}/{letter.stream} record {letter.seq}, tried {letter.tries}×"
-        )
+        when = datetime.datetime.fromtimestamp(letter.when_ms // 1000, datetime.UTC).isoformat()
+        where = f"{letter.consumer}/{letter.stream} record {letter.seq}"
+        print(f"{letter.id}  {when}  {where}, refused {letter.tries} times")
         print(f"    {letter.reason}")
         text = _content(letter)
         preview = text if isinstance(text, str) else json.dumps(text, default=repr)

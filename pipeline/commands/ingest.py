@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import signal
-import threading
 from pathlib import Path
 
 
@@ -21,12 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Receive until told to stop; return the exit code."""
-    from pipeline import config, logs
+    from pipeline import process
     from pipeline.ingest import run_ingest
 
-    settings = config.load(args.config, os.environ)
-    logs.setup("ingest", settings.service.log_level, settings.service.log_format)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return run_ingest(settings, stop)
+    config, stop = process.start("ingest", args.config)
+    return run_ingest(config, stop)

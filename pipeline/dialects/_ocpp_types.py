@@ -269,5 +269,5 @@ class Wrapped(Struct):
     type: int
     id: Annotated[str, Meta(max_length=255)]
     action: Name | None = None
-    request: msgspec.Raw | None = None
-    response: msgspec.Raw | None = None
+    request: msgspec.Raw = msgspec.Raw(b"null")
+    response: msgspec.Raw = msgspec.Raw(b"null")

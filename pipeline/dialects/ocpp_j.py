@@ -307,7 +307,5 @@ def _read_wrapped(payload: bytes) -> _Frame:
     return _Frame(body.type, body.id, body.action or "", _raw(body.request), _raw(body.response))
 
 
-def _raw(value: msgspec.Raw | None) -> bytes | None:
-    if value is None or bytes(value) == b"null":
-        return None
-    return bytes(value)
+def _raw(value: msgspec.Raw) -> bytes | None:
+    return None if bytes(value) == b"null" else bytes(value)

@@ -36,7 +36,9 @@ _SITES = 50
 _TIMEOUT_S = 300.0
 
 
-def config_for(folder: Path, port: int, name: str, client: str, receivers: int, version: str) -> Config:
+def config_for(
+    folder: Path, port: int, name: str, client: str, receivers: int, version: str, window: int
+) -> Config:
     """Return the configuration of one contender."""
     return Config(
         service=sections.ServiceSection(data_dir=str(folder), instance=name),
@@ -47,7 +49,7 @@ def config_for(folder: Path, port: int, name: str, client: str, receivers: int, 
                 "receivers": receivers,
                 "share_group": name if receivers > 1 else "",
                 "protocol_version": version,
-                "receive_maximum": 20_000,
+                "receive_maximum": window,
             }
         ),
         journal=sections.JournalSection(min_free_mib=64),
@@ -142,7 +144,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=200_000)
     parser.add_argument("--bytes", type=int, default=200)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--receive-maximum", type=int, default=2_000)
+    parser.add_argument("--only", default="", help="contenders whose name contains this")
     args = parser.parse_args(argv)
     contenders = [
         ("paho", 1, "5"),
@@ -166,7 +169,9 @@ def main(argv: list[str] | None = None) -> int:
             config = None
             if receivers:
                 slug = name.replace(" ", "-")
-                config = config_for(Path(scratch, slug), broker.port, slug, client, receivers, version)
+                config = config_for(
+                    Path(scratch, slug), broker.port, slug, client, receivers, version, args.receive_maximum
+                )
                 for i in range(receivers):
                     open_session(mqtt_settings(config, f"-{i}" if receivers > 1 else ""))
             else:

@@ -151,13 +151,18 @@ def _readable(arguments: dict[str, Any]) -> dict[str, Any]:
             out["reg_wh"] = _registers(value)
         elif name == "evses":
             out[name] = [{f: getattr(e, f) for f in e.__struct_fields__} for e in value]
-        elif value not in ("", None, False, -1) or name in {"online", "evse"}:
+        elif name in {"online", "evse"} or not (value in ("", None, -1) or value is False):
             out[name] = value
     return out
 
 
 def _ms(value: Any) -> Any:
-    return [x / 1e6 for x in value.tolist()] if isinstance(value, np.ndarray) else value and value / 1e6
+    if isinstance(value, np.ndarray):
+        return [_ms(x) for x in value.tolist()]
+    if value is None:
+        return None
+    ms, rest = divmod(value, 1_000_000)
+    return ms if rest == 0 else f"{ms}.{rest:06d}"
 
 
 def _registers(value: Any) -> Any:

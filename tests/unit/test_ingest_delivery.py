@@ -228,6 +228,14 @@ def test_a_damaged_journal_stops_ingest(
         assert link.acked == 0
 
 
+def test_a_damaged_file_ends_the_process_with_the_code_for_storage(tmp_path: Path) -> None:
+    (tmp_path / "journal.db").write_bytes(b"no journal at all" * 1000)
+    config = settings(tmp_path, 1)
+    with ingest_process(config, tmp_path) as process:
+        assert process.wait(30) == 74
+    assert "chargestream: storage: journal" in (tmp_path / "ingest.log").read_text()
+
+
 def test_operator_messages_go_to_their_site_or_to_all(broker: MosquittoBroker, tmp_path: Path) -> None:
     config = settings(tmp_path, broker.port, client="paho")
     with ingesting(config) as ingest:

@@ -18,6 +18,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from connectors import _sqlite
 from connectors.journal import Cursors, JournalReader, JournalWriter, cursors_path, verify
 from models.errors import StorageCorrupt, StorageError, StorageFull
 from models.frame import Frame
@@ -389,6 +390,31 @@ def test_sqlite_full_stores_nothing_of_the_call(tmp_path: Path) -> None:
         writer.append({1: Frame.build(make(range(stored, stored + 10), 1, 1000))})
         assert read_all(reader, 1) == make(range(stored + 10), 1, 1000)
     assert verify(tmp_path / "j.db").ok
+
+
+def test_an_error_in_the_middle_stores_nothing_of_the_call(tmp_path: Path) -> None:
+    with JournalWriter(tmp_path / "j.db", 2) as writer, JournalReader(tmp_path / "j.db") as reader:
+        writer.append({s: Frame.build(make([1], s)) for s in (0, 1)})
+        other = sqlite3.connect(tmp_path / "j.db", isolation_level=None)
+        other.execute("INSERT INTO chunks SELECT id + 1, n, 0, 0, 0, frame FROM chunks WHERE id >= 1 << 48")
+        other.close()
+        with pytest.raises(StorageError, match="cannot append: UNIQUE constraint failed"):
+            writer.append({s: Frame.build(make([2], s)) for s in (0, 1)})
+        assert reader.end(0) == writer.next_offset(0) == 1
+
+
+def test_room_inside_the_file_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with JournalWriter(tmp_path / "j.db", 1, reserve_bytes=1_000_000) as writer:
+        for k in range(300):
+            writer.append({0: Frame.build(make([k], size=10_000))})
+        frames = {0: Frame.build(make([300], size=10_000))}
+        monkeypatch.setattr(_sqlite, "_free_bytes", lambda _: 500_000)
+        with pytest.raises(StorageFull, match="500000 bytes are free on its disk"):
+            writer.append(frames)
+        monkeypatch.undo()
+        assert writer.trim({0: 300}, budget_s=5.0) == 299
+        monkeypatch.setattr(_sqlite, "_free_bytes", lambda _: 500_000)
+        assert writer.append(frames) == {0: 301}
 
 
 @pytest.mark.parametrize("reserve_bytes", [0, 5 << 20])

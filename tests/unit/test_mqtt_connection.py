@@ -368,6 +368,44 @@ def test_a_full_inbox_stops_reading_and_nothing_is_dropped(client: str) -> None:
     assert link.status().connects == 1
 
 
+@pytest.mark.server
+@pytest.mark.parametrize("client", ["paho", "lean"])
+def test_pings_keep_a_quiet_connection_and_find_a_dead_one(client: str) -> None:
+    require("mosquitto")
+    fake = FakeBroker(CONNACK_5)  # answers no ping
+    with MosquittoBroker() as broker:
+        quiet = link_to(broker.port, client, keep_alive_s=1)
+        dead = link_to(fake.port, client, keep_alive_s=1)
+        wait_for(lambda: dead.status().last_error, "the dead connection is noticed", 5)
+        wait_for(lambda: dead.status().connects >= 2, "and made anew", 5)
+        assert quiet.status().connects == 1
+        assert quiet.status().connected
+        quiet.close(5)
+        dead.close(5)
+    fake.close()
+    assert bytes.fromhex("c000") in fake.heard
+    assert "connection lost" in dead.status().last_error
+
+
+@pytest.mark.parametrize("client", ["paho", "lean"])
+def test_a_fault_of_ours_does_not_end_reception(
+    client: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake = FakeBroker(CONNACK_5)
+    fail = iter([True])
+
+    def faulty(self: Link) -> None:
+        if next(fail, False):
+            raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(CLASSES[client], "_subscribe", faulty)
+    link = link_to(fake.port, client)
+    wait_for(lambda: link.status().connects == 2 and link.status().connected, "connected again")
+    link.close(5)
+    fake.close()
+    assert "oops" in caplog.text
+
+
 def test_backoff_doubles_within_its_bounds() -> None:
 
     backoff = Backoff(0.5, 30.0, random.Random(1))

@@ -298,6 +298,7 @@ def test_a_missing_record_is_damage_not_silence(tmp_path: Path) -> None:
     with OutboxReader(path) as reader:
         with pytest.raises(StorageCorrupt, match="stream dead: record 3, which comes after 1, is missing"):
             drain(reader, "dead")
+        assert reader.read("dead", 0) == [(1, 0, b"1")]  # what is sound comes first
         assert drain(reader, "late") == [b"2"]
 
 

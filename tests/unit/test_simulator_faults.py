@@ -25,7 +25,7 @@ from .simulated import START_MS, decode, items, kind_of
 from .simulated_rules import Log, node_raised, raised
 
 _MINUTE = 60_000
-_BEGIN, _END = START_MS + 5 * _MINUTE, START_MS + 85 * _MINUTE
+_BEGIN, _END = START_MS + 5 * _MINUTE, START_MS + 35 * _MINUTE
 
 
 def _config() -> FleetConfig:
@@ -42,13 +42,12 @@ def _config() -> FleetConfig:
     )
 
 
-def _run(code: str = "", target: str = "", severity: str = "clear") -> Log:
+def _run(code: str = "", target: str = "", severity: str = "clear", minutes: int = 30) -> Log:
     fleet = Fleet(_config(), 21, START_MS)
+    end_ms = _BEGIN + minutes * _MINUTE
     if code:
-        fleet.inject(code, target, _BEGIN, _END, severity)
-    messages = fleet.advance(START_MS + 90 * _MINUTE) + fleet.finish()
-    for message in messages:
-        decode(message)
+        fleet.inject(code, target, _BEGIN, end_ms, severity)
+    messages = fleet.advance(end_ms + 2 * _MINUTE) + fleet.finish()
     return Log(fleet, messages)
 
 
@@ -96,8 +95,8 @@ _ALSO = {
     "under_voltage": {"voltage_dip"},
     "voltage_unbalance": {"voltage_dip"},
 }
-#: needs a load or a warm plug to freeze on, or shows in a rule that this log is too short for
-_NOT_SUBTLE = {"value_frozen"}
+#: Rules that need more than half an hour, minutes.
+_SLOW = {"value_frozen": 75, "flapping": 55, "reboot_loop": 55}
 
 
 def _codes(log: Log, truth: Any) -> set[str]:
@@ -110,21 +109,21 @@ def _codes(log: Log, truth: Any) -> set[str]:
 @pytest.mark.parametrize("code", sorted(_BY_RULE))
 def test_a_fault_breaks_its_rule_in_every_severity(code: str, healthy: Log) -> None:
     for severity in SEVERITIES:
-        if severity == "subtle" and code in _NOT_SUBTLE:
-            continue
-        log = _run(code, _BY_RULE[code], severity)
+        log = _run(code, _BY_RULE[code], severity, _SLOW.get(code, 30))
         (truth,) = log.fleet.truth
         assert (truth.code, truth.site, truth.severity) == (code, "S1", severity)
-        assert code in _codes(log, truth), severity
-        assert code not in _codes(healthy, truth)
-        others = _codes(log, truth) - {code} - _ALSO.get(code, set())
+        codes = _codes(log, truth)
+        assert code in codes, severity
+        if severity == "clear":
+            assert code not in _codes(healthy, truth)
+        others = codes - {code} - _ALSO.get(code, set())
         assert not others, (severity, others)
 
 
 @pytest.mark.parametrize("code", ["offline", "message_loss", "flapping", "reboot_loop", "clock_error"])
 def test_a_fault_of_the_link_breaks_its_rule(code: str, healthy: Log) -> None:
     for severity in ("clear", "moderate", "subtle"):
-        log = _run(code, "AC1", severity)
+        log = _run(code, "AC1", severity, _SLOW.get(code, 30))
         assert code in node_raised(log, 0), severity
         assert not node_raised(healthy, 0)
         (truth,) = log.fleet.truth
@@ -158,35 +157,31 @@ def test_a_station_behind_a_gateway_goes_offline_by_link() -> None:
     assert not any(m.will for m in log.messages)
 
 
-def test_contact_resistance_warms_the_plug_by_its_factor() -> None:
-    def rise(log: Log) -> float:
-        plant = log.fleet.plant
-        evse = 0
-        plant.load_car(evse, 0, 0.2, 3, 0)
-        return float(plant.plug_c[evse] - plant.ambient_c[0])
-
-    for severity, least in zip(SEVERITIES, (3.0, 2.2, 1.8), strict=True):
-        fleets = [Fleet(_config(), 21, START_MS) for _ in range(2)]
-        for fleet in fleets:
-            fleet.advance(START_MS)
-            fleet.sessions.hold(0, START_MS)
-        fleets[1].inject("contact_resistance", "AC1/1", START_MS, _END, severity)
-        rises = []
-        for fleet in fleets:
-            fleet.advance(START_MS + 80 * _MINUTE)
-            body = 0.35 * (fleet.plant.body_c[0] - fleet.plant.ambient_c[0])
-            rises.append(fleet.plant.plug_c[0] - fleet.plant.ambient_c[0] - body)
-        assert rises[1] / rises[0] > least
+def _under_load(code: str, severity: str) -> tuple[Fleet, Fleet]:
+    """Return a healthy fleet and one with a fault at AC1/1, both after 70 minutes at full current there."""
+    fleets = Fleet(_config(), 21, START_MS), Fleet(_config(), 21, START_MS)
+    fleets[1].inject(code, "AC1/1", START_MS, START_MS + 100 * _MINUTE, severity)
+    for fleet in fleets:
+        fleet.advance(START_MS)
+        fleet.sessions.hold(0, START_MS)
+        fleet.advance(START_MS + 70 * _MINUTE)
+    return fleets
 
 
-def test_source_impedance_steepens_the_sag(healthy: Log) -> None:
-    def slope(log: Log) -> float:
-        rows = log.of("AC1", 1)
-        volts, amps = np.diff(rows["Voltage@L1-N"]), np.diff(rows["Current.Import@L1"])
-        steps = np.abs(amps) > 5
-        return float(np.median(-volts[steps] / amps[steps]))
+@pytest.mark.parametrize(("severity", "least"), [("clear", 3.0), ("moderate", 2.2), ("subtle", 1.8)])
+def test_contact_resistance_warms_the_plug_by_its_factor(severity: str, least: float) -> None:
+    rises = []
+    for fleet in _under_load("contact_resistance", severity):
+        plant = fleet.plant
+        surroundings = plant.ambient_c[0] + 0.35 * (plant.body_c[0] - plant.ambient_c[0])
+        rises.append(plant.plug_c[0] - surroundings)
+    assert rises[1] / rises[0] > least
 
-    assert slope(_run("source_impedance", "AC1/1")) > slope(healthy) + 0.1
+
+def test_source_impedance_steepens_the_sag() -> None:
+    good, bad = (fleet.plant for fleet in _under_load("source_impedance", "subtle"))
+    ohm = (good.v_v[0, 0] - bad.v_v[0, 0]) / good.i_a[0, 0]
+    assert ohm == pytest.approx(0.17, abs=0.01)
 
 
 def test_silent_derate_cuts_a_hot_plug_and_gives_back_when_cool() -> None:
@@ -302,7 +297,7 @@ def test_injection_is_part_of_the_seeded_run_and_begins_no_earlier_than_now() ->
 
 def test_voltage_dips_list_their_episodes() -> None:
     (truth,) = _run("voltage_dip", "AC1/1").fleet.truth
-    assert len(truth.episodes) == 40
+    assert len(truth.episodes) == 15
     assert truth.record()["episodes"][0] == [_BEGIN, _BEGIN + 5250]
 
 
@@ -352,5 +347,5 @@ def test_wrong_injections_say_what_was_expected(act: Callable[[Fleet], object], 
 def test_births_after_a_reboot_start_numbers_again() -> None:
     log = _run("reboot_loop", "AC1")
     births = [decode(m) for m in log.messages if m.node == 0 and kind_of(m) == "conn"]
-    assert len({b.boot for b in births}) > 10
+    assert len({b.boot for b in births}) > 5
     assert {b.cid for b in births[1:]} == {1}

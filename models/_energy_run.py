@@ -1,0 +1,285 @@
+"""The kernel of `models.energy` that takes a batch EVSE by EVSE: readings, late readings and ticks by order."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from ._energy_kernels import (
+    NEVER,
+    SLACK_MWH,
+    deadline_ms,
+    first_from,
+    last_point,
+    quarters_to,
+    settle_by_tick,
+)
+from ._energy_segments import late_group, needs_archive, reading
+from ._energy_table import QUARTER_MS, Evicted, Hot, Inventory, Out, Rules
+from .batch import I32, I64, U8
+from .units import NO_REGISTER
+
+# What the kernel stopped for
+DONE: Final = 0
+ROOM: Final = 1  # no room left in an output array
+ARCHIVE: Final = 2  # late readings change quarters before the window
+
+# Where it stopped (`Work.cursor`)
+EVSE: Final = 0  # the EVSE being worked on, -1 = none
+ROW: Final = 1
+LATE: Final = 2
+ORDER: Final = 3  # what this EVSE took in last
+SCAN: Final = 4  # next EVSE to visit, -1 = only those with readings
+NEED: Final = 5  # quarters that must find room
+BOUND: Final = 6  # no EVSE's deadline lies before this
+CURSOR_SIZE: Final = 7
+
+#: Room that any single step may need beyond the quarters it passes.
+ROOM_SPARE: Final = 24
+
+
+class Readings(NamedTuple):
+    """Columns of a `ReadingBatch`."""
+
+    evse: I32
+    time_ns: I64
+    order: I64
+    effect_ns: I64
+    reg_mwh: I64
+
+
+class Ticks(NamedTuple):
+    """Ticks by order."""
+
+    order: I64
+    effect_ms: I64
+
+
+class Work(NamedTuple):
+    """What the kernel writes besides the state."""
+
+    out: Out
+    evicted: Evicted
+    cursor: I64
+    counters: I64
+    before_energy: I64
+    before_quality: U8
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def _has_room(hot: Hot, need: int, rules: Rules, work: Work) -> bool:
+    """Return whether `need` quarters and what comes with them fit."""
+    width = hot.slots.shape[1]
+    rows = need + ROOM_SPARE + width
+    leaving = min(need, 5 * rules.late_quarters) + ROOM_SPARE + 5 * width
+    if work.out.used[0] + rows <= len(work.out.order) and work.evicted.used[0] + leaving <= len(
+        work.evicted.order
+    ):
+        return True
+    work.cursor[NEED] = max(rows, leaving)
+    return False
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def _due_tick(hot: Hot, e: int, ticks: Ticks, rules: Rules, after_order: int) -> int:
+    """Return the first tick after `after_order` at which EVSE e is due, len(ticks) if none."""
+    k = first_from(ticks.effect_ms, deadline_ms(hot, e, rules), 0)
+    return first_from(ticks.order, after_order + 1, k)
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def _count_up(hot: Hot, e: int, rows: Readings, i: int, before: int, upto: int, inv: Inventory) -> int:
+    """Take in plain readings from i on: later, not lower, in the newest quarter; return the next index.
+
+    Stops at order `before` or beyond `upto`, and where anything else happens.
+    """
+    rec = hot.evse[e]
+    if rec["newest"] < 0 or rec["level"] != 0 or rec["open"] == 0 or inv.generation[e] != rec["generation"]:
+        return i
+    q = rec["newest"]
+    end_ns = (q + 1) * (QUARTER_MS * 1_000_000)
+    _, u_last = last_point(hot, e)
+    off = rec["off"]
+    r_last = u_last - off
+    at = -1
+    while i < len(rows.evse) and rows.evse[i] == e:
+        order = rows.order[i]
+        if order >= before or order > upto:
+            break
+        r = rows.reg_mwh[i]
+        if r != NO_REGISTER:
+            if rows.time_ns[i] >= end_ns or r < r_last or r - r_last > SLACK_MWH:
+                break
+            r_last = r
+            at = i
+        i += 1
+    if at >= 0:
+        slot = hot.slots[e, q % hot.slots.shape[1]]
+        slot["t_last"] = rows.time_ns[at] // 1_000_000 - q * QUARTER_MS
+        slot["u_last"] = r_last + off
+        rec["effect"] = rows.effect_ns[at] // 1_000_000
+    return i
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def late_end(late: Readings, j: int) -> int:
+    """Return the end of the late readings of the message and EVSE of late reading j."""
+    e, order = late.evse[j], late.order[j]
+    while j < len(late.evse) and late.evse[j] == e and late.order[j] == order:
+        j += 1
+    return j
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def registers_of(late: Readings, j: int, end: int) -> tuple[I64, I64]:
+    """Return (times in ms, registers) of late readings j to end by time, those without register left out."""
+    n = 0
+    times = np.empty(end - j, np.int64)
+    registers = np.empty(end - j, np.int64)
+    for i in range(j, end):
+        if late.reg_mwh[i] == NO_REGISTER:
+            continue
+        t, r = late.time_ns[i] // 1_000_000, late.reg_mwh[i]
+        k = n
+        while k > 0 and (times[k - 1] > t or (times[k - 1] == t and registers[k - 1] > r)):
+            times[k], registers[k] = times[k - 1], registers[k - 1]
+            k -= 1
+        times[k], registers[k] = t, r
+        n += 1
+    return times[:n], registers[:n]
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def newest_ms(hot: Hot, e: int) -> int:
+    """Return the time of the newest point of EVSE e, -1 when it has none."""
+    if hot.evse[e]["newest"] < 0:
+        return -1
+    t, _ = last_point(hot, e)
+    return t
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def _take_late(hot: Hot, e: int, late: Readings, j: int, inv: Inventory, rules: Rules, work: Work) -> int:
+    """Take in the late readings of one message and EVSE; return what stopped it, nothing done then."""
+    times, registers = registers_of(late, j, late_end(late, j))
+    newest = newest_ms(hot, e)
+    older = first_from(times, newest + 1, 0)
+    for i in range(older):
+        if needs_archive(hot, e, times[i]):
+            return ARCHIVE
+    if len(times) == 0:
+        return DONE
+    if not _has_room(hot, quarters_to(hot, e, times[-1]) + 5 * len(times), rules, work):
+        return ROOM
+    if older > 0:
+        late_group(
+            hot, e, times[:older], registers[:older], late.order[j], inv, rules, work.out,
+            work.before_energy, work.before_quality, work.counters,
+        )  # fmt: skip
+    take_newer(hot, e, times[older:], registers[older:], late.order[j], late.effect_ns[j], inv, rules, work)
+    return DONE
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def take_newer(
+    hot: Hot, e: int, times: I64, registers: I64, order: int, effect_ns: int, inv: Inventory, rules: Rules,
+    work: Work,
+) -> None:  # fmt: skip
+    """Take in readings that came late but are new to the register's series."""
+    for i in range(len(times)):
+        reading(
+            hot, e, times[i], registers[i], order, effect_ns // 1_000_000, inv, rules, work.out,
+            work.evicted, work.counters,
+        )  # fmt: skip
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def _take_evse(
+    hot: Hot, e: int, rows: Readings, late: Readings, ticks: Ticks, inv: Inventory, rules: Rules, work: Work
+) -> int:
+    """Take in all that the batch has for EVSE e from the cursor on; return what stopped it."""
+    cursor = work.cursor
+    i, j = cursor[ROW], cursor[LATE]
+    due = _due_tick(hot, e, ticks, rules, cursor[ORDER])
+    code = DONE
+    while True:
+        row_order = rows.order[i] if i < len(rows.evse) and rows.evse[i] == e else NEVER
+        late_order = late.order[j] if j < len(late.evse) and late.evse[j] == e else NEVER
+        due_order = ticks.order[due] if due < len(ticks.order) else NEVER
+        if due_order < min(row_order, late_order):
+            if ticks.effect_ms[due] >= deadline_ms(hot, e, rules):
+                if not _has_room(hot, 1, rules, work):
+                    code = ROOM
+                    break
+                settle_by_tick(hot, e, ticks.order[due], rules, work.out)
+                cursor[ORDER] = due_order - 1  # the same tick may find the next quarter due
+            else:
+                cursor[ORDER] = due_order
+        elif late_order <= row_order:
+            if late_order == NEVER:
+                break
+            code = _take_late(hot, e, late, j, inv, rules, work)
+            if code != DONE:
+                break
+            j = late_end(late, j)
+            cursor[ORDER] = late_order
+        else:
+            i = _count_up(hot, e, rows, i, late_order, due_order, inv)
+            if i >= len(rows.evse) or rows.evse[i] != e:
+                cursor[ORDER] = rows.order[i - 1]
+                continue
+            row_order = rows.order[i]
+            if row_order >= late_order or row_order > due_order:
+                continue
+            if rows.reg_mwh[i] != NO_REGISTER:
+                t = rows.time_ns[i] // 1_000_000
+                if not _has_room(hot, quarters_to(hot, e, t), rules, work):
+                    code = ROOM
+                    break
+                reading(
+                    hot, e, t, rows.reg_mwh[i], row_order, rows.effect_ns[i] // 1_000_000, inv, rules,
+                    work.out, work.evicted, work.counters,
+                )  # fmt: skip
+            i += 1
+            cursor[ORDER] = row_order
+        due = _due_tick(hot, e, ticks, rules, cursor[ORDER])
+    cursor[ROW], cursor[LATE] = i, j
+    return code
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def _next_evse(rows: Readings, late: Readings, cursor: I64, n_evses: int) -> int:
+    """Return the next EVSE to visit, -1 at the end."""
+    if cursor[SCAN] >= 0:
+        e = cursor[SCAN]
+        cursor[SCAN] += 1
+        return e if e < n_evses else -1
+    i, j = cursor[ROW], cursor[LATE]
+    e = -1
+    if i < len(rows.evse):
+        e = rows.evse[i]
+    if j < len(late.evse) and (e < 0 or late.evse[j] < e):
+        e = late.evse[j]
+    return e
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def run_kernel(
+    hot: Hot, n_evses: int, rows: Readings, late: Readings, ticks: Ticks, inv: Inventory, rules: Rules,
+    work: Work,
+) -> int:  # fmt: skip
+    """Take in a batch from the cursor on; return DONE, or what must be seen to before it is called again."""
+    cursor = work.cursor
+    while True:
+        if cursor[EVSE] < 0:
+            cursor[EVSE] = _next_evse(rows, late, cursor, n_evses)
+            cursor[ORDER] = -1
+            if cursor[EVSE] < 0:
+                return DONE
+        code = _take_evse(hot, cursor[EVSE], rows, late, ticks, inv, rules, work)
+        if code != DONE:
+            return code
+        cursor[BOUND] = min(cursor[BOUND], deadline_ms(hot, cursor[EVSE], rules))
+        cursor[EVSE] = -1

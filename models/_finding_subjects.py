@@ -1,0 +1,78 @@
+"""Where a finding is: names, surroundings and identity of an emission's subject, and the order of emissions."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from .detecting import SCOPES, Emission, Scope
+from .devices import DeviceTable
+from .faults import FAULTS, PARENTS
+
+#: Site, node, station and EVSE, None below the scope.
+Names = tuple[str, str | None, str | None, int | None]
+
+
+def sort_key(e: Emission) -> tuple[Any, ...]:
+    """Order of emissions: by effect; within one moment the wider scope first, so that parents come before children."""
+    width = -SCOPES.index(e.scope)
+    depth = 0 if e.code not in PARENTS else 1
+    return (
+        e.order,
+        e.effect_ns,
+        depth,
+        width,
+        e.code,
+        e.subject,
+        e.source,
+        e.taxonomy or "",
+        e.time_ns,
+        e.kind,
+    )
+
+
+def around(scope: str, subject: int, devices: DeviceTable) -> Iterator[tuple[Scope, int]]:
+    """Yield the subject itself and what lies around it: its station, node and site."""
+    station = node = -1
+    if scope == "evse":
+        yield "evse", subject
+        station = int(devices.evse_station[subject])
+    elif scope == "station":
+        station = subject
+    if station >= 0:
+        yield "station", station
+        node = devices.station_node[station]
+    elif scope == "node":
+        node = subject
+    if node >= 0:
+        yield "node", node
+    yield "site", int(devices.node_site[node]) if node >= 0 else subject
+
+
+def names_of(e: Emission, devices: DeviceTable) -> tuple[str, Names]:
+    """Return the published scope and (site, node, station, EVSE) of an emission's subject.
+
+    A stand-alone station's own findings have scope node, with its name as station, where the code knows nodes.
+    """
+    if e.scope == "site":
+        return "site", (devices.sites[e.subject], None, None, None)
+    if e.scope == "node":
+        name = devices.nodes[e.subject]
+        site = devices.sites[int(devices.node_site[e.subject])]
+        alone = devices.find_station(site, name) >= 0
+        return "node", (site, name, name if alone else None, None)
+    station = int(devices.evse_station[e.subject]) if e.scope == "evse" else e.subject
+    node = devices.nodes[devices.station_node[station]]
+    site, name = devices.sites[devices.station_site[station]], devices.stations[station]
+    if e.scope == "evse":
+        return "evse", (site, node, name, int(devices.evse_id[e.subject]))
+    alone = name == node and "node" in FAULTS[e.code].scopes
+    return "node" if alone else "station", (site, node, name, None)
+
+
+def identity(names: Names, code: str, start_ms: int) -> str:
+    """Return uuid5 of "site/node-or-station/evse/code/start"; what a scope has not is empty."""
+    site, node, station, evse = names
+    where = f"{site}/{station or node or ''}/{'' if evse is None else evse}"
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{where}/{code}/{start_ms}"))

@@ -1,0 +1,376 @@
+"""From emissions to findings: identity, parents, joined sources, backlog, and one record per change of state.
+
+A finding is open for a subject and a code (for `station_reported` also the station's own code). What several sources say
+of one code and subject is one finding: the first source keeps its name, evidence is of all, and it clears when
+all of them took it back. A finding with an open parent is recorded with `parent` set and not raised: nobody is
+told. When the parent is gone and the child still stands after `orphan_s` of journaled time, it is raised.
+Findings of backlog are recorded with ``live`` false and never open; one that turns out to still hold is raised live
+under the same identity.
+
+The manager sees emissions and the journal's clock in order of effect only, so any split into batches gives the
+same changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ._finding_subjects import Names, around, identity, names_of, sort_key
+from .batch import MessageColumns
+from .detecting import CLEAR, RAISE, SEVERITIES, Emission
+from .devices import DeviceTable
+from .errors import ConfigError, SnapshotError
+from .faults import FAULTS, PARENTS
+from .outputs import FindingChange
+from .units import NS_PER_MS, NS_PER_S
+
+VERSION: Final = 1
+
+#: code, scope, subject row, the station's own code ("" but for `station_reported`), live
+_Key = tuple[str, str, int, str, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class FindingsConfig:
+    """How findings are kept.
+
+    Attributes
+    ----------
+    update_s : float
+        Least time between two updates of a finding that change its score only. Unit: s. Default 900.
+    update_share : float
+        Change of the score that is worth an update. Unit: 1. Default 0.25.
+    orphan_s : float
+        A child that still stands this long after its parent cleared is raised. Unit: s. Default 900: longer than the
+        ten-minute means take to recover.
+    remembered : int
+        Cleared findings whose number of changes is remembered, in case the same one comes again. Unit: findings.
+        Default 4096.
+    """
+
+    update_s: float = 900.0
+    update_share: float = 0.25
+    orphan_s: float = 900.0
+    remembered: int = 4096
+
+    def __post_init__(self) -> None:
+        for name, low in (("update_s", 0.0), ("update_share", 0.0), ("orphan_s", 0.0), ("remembered", 0)):
+            if getattr(self, name) < low:
+                raise ConfigError(
+                    f"[findings] {name} = {getattr(self, name)!r}: expected a number from {low:g}"
+                )
+
+
+@dataclass(slots=True)
+class _Finding:
+    """A finding that is not cleared."""
+
+    finding_id: str
+    key: _Key
+    names: Names  # site, node, station, evse
+    scope: str  # as published
+    connector: int | None
+    severity: int
+    source: str
+    live: bool
+    planned: bool
+    raised_at: int
+    start: int
+    last: int
+    score: float
+    evidence: dict[str, Any]
+    taxonomy: str | None
+    parent: str | None
+    change: int
+    changed_ns: int
+    sources: dict[str, bool] = field(default_factory=dict)  # source -> still says so
+    parent_key: _Key | None = None
+
+
+class FindingsManager:
+    """Findings of one shard.
+
+    Parameters
+    ----------
+    config : FindingsConfig, optional
+    resume_state : dict, optional
+        What `snapshot` returned.
+    """
+
+    def __init__(
+        self, config: FindingsConfig | None = None, resume_state: dict[str, Any] | None = None
+    ) -> None:
+        self.config = config or FindingsConfig()
+        self._found: dict[_Key, _Finding] = {}
+        self._children: dict[_Key, list[_Key]] = {}  # parent -> those it keeps quiet
+        self._orphans: dict[_Key, int] = {}
+        self._counted: dict[str, int] = {}  # changes of cleared findings
+        self._changes: list[FindingChange] = []
+        self._shard = 0
+        if resume_state is not None:
+            self._load(resume_state)
+
+    def apply(
+        self, emissions: list[Emission], messages: MessageColumns, devices: DeviceTable, shard: int
+    ) -> list[FindingChange]:
+        """Return what changes, in order.
+
+        Parameters
+        ----------
+        emissions : list of Emission
+            Of one batch, all detectors, any order.
+        messages : MessageColumns
+            Messages and ticks of the same batch: the clock.
+        devices : DeviceTable
+        shard : int
+        """
+        self._shard = shard
+        for at, emission in self._steps(emissions, messages):
+            if emission is None:
+                self._raise_orphans(at, devices)
+            else:
+                self._take(emission, devices)
+        changes, self._changes = self._changes, []
+        return changes
+
+    def open(self) -> list[str]:
+        """Return the ids of findings that are open: live and not kept quiet by a parent."""
+        return [f.finding_id for f in self._found.values() if f.live and f.parent is None]
+
+    def _steps(
+        self, emissions: list[Emission], messages: MessageColumns
+    ) -> Iterator[tuple[tuple[int, int], Emission | None]]:
+        """Yield emissions in order, and the moments at which orphans may be due between them."""
+        pending = sorted(emissions, key=sort_key)
+        clock = list(zip(messages.order.tolist(), messages.effect_ns.tolist(), strict=True))
+        i = 0
+        for emission in pending:
+            while i < len(clock) and clock[i][0] < emission.order:
+                yield from self._moment(clock[i])
+                i += 1
+            yield (emission.order, emission.effect_ns), emission
+        for at in clock[i:]:
+            yield from self._moment(at)
+
+    def _moment(self, at: tuple[int, int]) -> Iterator[tuple[tuple[int, int], None]]:
+        if self._orphans and min(self._orphans.values()) <= at[1]:
+            yield at, None
+
+    def _take(self, e: Emission, devices: DeviceTable) -> None:
+        own = e.taxonomy or "" if e.code == "station_reported" else ""
+        live_key: _Key = (e.code, e.scope, e.subject, own, True)
+        backlog_key: _Key = (e.code, e.scope, e.subject, own, False)
+        if e.kind == RAISE:
+            self._raise(e, live_key, backlog_key, devices)
+            return
+        for key in (live_key, backlog_key):
+            finding = self._found.get(key)
+            if finding is None or not finding.sources.get(e.source):
+                continue
+            if e.kind == CLEAR:
+                self._take_back(finding, e)
+            else:
+                self._update(finding, e)
+
+    def _raise(self, e: Emission, live_key: _Key, backlog_key: _Key, devices: DeviceTable) -> None:
+        key = live_key if e.live else backlog_key
+        start = e.start_ns // NS_PER_MS
+        finding = self._found.get(key)
+        earlier = self._found.get(backlog_key) if e.live else None
+        if finding is not None:
+            self._join(finding, e)
+        elif earlier is not None and earlier.start == start:
+            # what was found in backlog still holds: the same finding, now live
+            del self._found[backlog_key]
+            earlier.key, earlier.live = live_key, True
+            earlier.raised_at = e.effect_ns // NS_PER_MS
+            self._merge(earlier, e)
+            self._found[live_key] = earlier
+            self._adopt(earlier, devices)
+            self._record(earlier, "raised", e.order, e.effect_ns)
+            return
+        else:
+            self._new(e, key, start, devices)
+        if earlier is not None and earlier.sources.get(e.source):
+            self._take_back(earlier, e)
+
+    def _new(self, e: Emission, key: _Key, start: int, devices: DeviceTable) -> None:
+        scope, names = names_of(e, devices)
+        finding_id = identity(names, e.code, start)
+        finding = _Finding(
+            finding_id,
+            key,
+            names,
+            scope,
+            e.connector,
+            e.severity,
+            e.source,
+            e.live,
+            e.planned,
+            e.effect_ns // NS_PER_MS,
+            start,
+            e.time_ns // NS_PER_MS,
+            e.score,
+            dict(e.evidence),
+            e.taxonomy,
+            None,
+            self._counted.pop(finding_id, 0),
+            e.effect_ns,
+            {e.source: True},
+        )
+        self._found[key] = finding
+        if e.live:
+            self._adopt(finding, devices)
+        self._record(finding, "raised", e.order, e.effect_ns)
+
+    def _adopt(self, finding: _Finding, devices: DeviceTable) -> None:
+        """Give a finding its open parent, if it has one."""
+        code, scope, subject = finding.key[:3]
+        for parent_code in PARENTS.get(code, ()):
+            for wider, row in around(scope, subject, devices):
+                if (parent_code, wider) == (code, scope):
+                    continue
+                parent_key: _Key = (parent_code, wider, row, "", True)
+                parent = self._found.get(parent_key)
+                if parent is not None:
+                    finding.parent, finding.parent_key = parent.finding_id, parent_key
+                    self._children.setdefault(parent_key, []).append(finding.key)
+                    return
+
+    def _merge(self, finding: _Finding, e: Emission) -> None:
+        finding.sources[e.source] = True
+        finding.evidence |= e.evidence
+        finding.last = max(finding.last, e.time_ns // NS_PER_MS)
+        finding.severity = max(finding.severity, e.severity)
+        finding.score = max(finding.score, e.score) if len(finding.sources) > 1 else e.score
+        finding.taxonomy = finding.taxonomy or e.taxonomy
+        finding.connector = e.connector if finding.connector is None else finding.connector
+
+    def _join(self, finding: _Finding, e: Emission) -> None:
+        """Another source says the same, or one of them again."""
+        fresh = not finding.sources.get(e.source)
+        before = finding.severity
+        self._merge(finding, e)
+        if fresh or finding.severity != before:
+            self._record(finding, "updated", e.order, e.effect_ns)
+
+    def _update(self, finding: _Finding, e: Emission) -> None:
+        alone = sum(finding.sources.values()) == 1
+        severity = e.severity if alone else max(finding.severity, e.severity)
+        changed = severity != finding.severity or e.planned != finding.planned
+        moved = abs(e.score - finding.score) > self.config.update_share * abs(finding.score)
+        waited = e.effect_ns - finding.changed_ns >= self.config.update_s * NS_PER_S
+        finding.last = max(finding.last, e.time_ns // NS_PER_MS)
+        if changed or (moved and waited):
+            finding.severity, finding.planned, finding.score = severity, e.planned, e.score
+            finding.evidence |= e.evidence
+            self._record(finding, "updated", e.order, e.effect_ns)
+
+    def _take_back(self, finding: _Finding, e: Emission) -> None:
+        """One source says it is over; when all do, the finding is cleared."""
+        finding.sources[e.source] = False
+        if e.kind == CLEAR:
+            finding.last = max(finding.last, e.time_ns // NS_PER_MS)
+            finding.evidence |= e.evidence
+        if any(finding.sources.values()):
+            return
+        del self._found[finding.key]
+        self._orphans.pop(finding.key, None)
+        if finding.parent_key is not None:
+            children = self._children.get(finding.parent_key, [])
+            if finding.key in children:
+                children.remove(finding.key)
+        self._record(finding, "cleared", e.order, e.effect_ns, end=max(finding.start, finding.last))
+        for child_key in self._children.pop(finding.key, []):
+            self._orphans[child_key] = e.effect_ns + round(self.config.orphan_s * NS_PER_S)
+        self._counted[finding.finding_id] = finding.change
+        if len(self._counted) > self.config.remembered:
+            del self._counted[next(iter(self._counted))]
+
+    def _raise_orphans(self, at: tuple[int, int], devices: DeviceTable) -> None:
+        """Raise children that outlasted their parents, unless another parent is open by now."""
+        for key in [k for k, due_ns in self._orphans.items() if due_ns <= at[1]]:
+            del self._orphans[key]
+            child = self._found[key]
+            child.parent = child.parent_key = None
+            self._adopt(child, devices)
+            if child.parent is None:
+                child.raised_at = at[1] // NS_PER_MS
+            self._record(child, "raised" if child.parent is None else "updated", at[0], at[1])
+
+    def _record(
+        self, finding: _Finding, state: str, order: int, effect_ns: int, end: int | None = None
+    ) -> None:
+        finding.change += 1
+        finding.changed_ns = effect_ns
+        site, node, station, evse = finding.names
+        self._changes.append(
+            FindingChange(
+                finding_id=finding.finding_id,
+                code=finding.key[0],
+                scope=finding.scope,
+                site=site,
+                node=node,
+                station=station,
+                evse=evse,
+                connector=finding.connector,
+                severity=SEVERITIES[finding.severity],
+                source=finding.source,
+                state=state,
+                live=finding.live,
+                planned=finding.planned,
+                raised_at=finding.raised_at,
+                start=finding.start,
+                last=finding.last,
+                end=end,
+                score=round(finding.score, 6),
+                evidence=dict(finding.evidence),
+                taxonomy=finding.taxonomy,
+                advice=FAULTS[finding.key[0]].advice,
+                parent=finding.parent,
+                change=finding.change,
+                changed_at=effect_ns // NS_PER_MS,
+                shard=self._shard,
+                order=order,
+            )
+        )
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the whole state as plain data, copied."""
+        found = []
+        for finding in self._found.values():
+            values = {name: getattr(finding, name) for name in _Finding.__slots__}
+            values |= {"evidence": dict(finding.evidence), "sources": dict(finding.sources)}
+            values |= {"key": list(finding.key), "names": list(finding.names)}
+            values["parent_key"] = None if finding.parent_key is None else list(finding.parent_key)
+            found.append(values)
+        return {
+            "version": VERSION,
+            "found": found,
+            "children": [[list(k), [list(c) for c in kids]] for k, kids in self._children.items()],
+            "orphans": [[list(k), due_ns] for k, due_ns in self._orphans.items()],
+            "counted": [[k, n] for k, n in self._counted.items()],
+        }
+
+    def _load(self, state: dict[str, Any]) -> None:
+        if state.get("version") != VERSION:
+            raise SnapshotError(
+                f"findings have version {state.get('version')!r}, this program reads {VERSION};"
+                " start without saved state, or with the program that wrote it"
+            )
+        for values in state["found"]:
+            fields = dict(values)
+            fields |= {"evidence": dict(fields["evidence"]), "sources": dict(fields["sources"])}
+            fields |= {"key": _key(fields["key"]), "names": tuple(fields["names"])}
+            fields["parent_key"] = None if fields["parent_key"] is None else _key(fields["parent_key"])
+            finding = _Finding(**fields)
+            self._found[finding.key] = finding
+        self._children = {_key(k): [_key(c) for c in kids] for k, kids in state["children"]}
+        self._orphans = {_key(k): due_ns for k, due_ns in state["orphans"]}
+        self._counted = dict(state["counted"])
+
+
+def _key(values: list[Any]) -> _Key:
+    return (values[0], values[1], values[2], values[3], values[4])

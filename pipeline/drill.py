@@ -1,0 +1,254 @@
+"""The crash drill: real processes, real servers, SIGKILL at seeded random moments, then the reckoning.
+
+What is proved afterwards: every message that the broker acknowledged to its sender is in the journal; the
+account closes over every range; intervals and findings in the ledger equal those of an undisturbed run
+over the same journal, revision by revision; InfluxDB holds the same intervals as the ledger.
+
+The broker's own memory is not ours to keep: mosquitto acknowledges before it saves, so it is killed
+only while ingest is connected and has nothing outstanding.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import tomli_w
+
+from connectors.broker import MosquittoBroker
+from connectors.influx_server import InfluxServer
+from connectors.ledger_reader import LedgerReader
+from connectors.simulator.fleet import Fleet
+from connectors.simulator.fleets import mixed_fleet
+from connectors.simulator.live import publish_all
+from connectors.simulator.messages import SimMessage
+from connectors.simulator.publisher import Broker
+from connectors.status import read_status
+from models.errors import ChargestreamError, DeliveryError
+
+from . import config as configuration
+from .drill_reckoning import Reckoning, reckon
+from .supervisor import Supervisor, children
+
+WORKERS: Final = 2
+TARGETS: Final = ("ingest", "worker-00", "worker-01", "influxd", "mosquitto", "egress")
+_SETTLE_S: Final = 90.0
+_START_S: Final = 180.0
+
+
+@dataclass(frozen=True, slots=True)
+class CrashOptions:
+    """What the drill does.
+
+    Attributes
+    ----------
+    kills : int
+    seed : int
+        Decides who is killed when, and the fleet.
+    messages : int
+        Least number of QoS 1 messages published.
+    gap_s : float
+        Mean time between two kills.
+    folder : Path or None
+        Where everything goes; None: a temporary folder, removed when the drill passed.
+    """
+
+    kills: int = 25
+    seed: int = 1
+    messages: int = 10_000
+    gap_s: float = 1.2
+    folder: Path | None = None
+
+
+@dataclass(slots=True)
+class Killed:
+    """The kills that were made."""
+
+    by_target: dict[str, int] = field(default_factory=dict)
+    slowest_restart_s: float = 0.0
+
+
+class CrashDrill:
+    """One run of the drill.
+
+    Parameters
+    ----------
+    options : CrashOptions
+    say : callable
+        Takes progress lines.
+    """
+
+    def __init__(self, options: CrashOptions, say: Callable[[str], None]) -> None:
+        self.options = options
+        self.say = say
+        self._random = random.Random(options.seed)
+        self._made = options.folder is None
+        self.folder = options.folder or Path(tempfile.mkdtemp(prefix="chargestream-drill-"))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.data = self.folder / "data"
+        self.broker = MosquittoBroker(persistence=True)
+        self.influx = InfluxServer(self.folder / "influx")
+        self.killed = Killed()
+
+    def run(self) -> dict[str, Any]:
+        """Run the drill and return its figures; ``passed`` says whether nothing was lost or doubled."""
+        self.say(f"crash drill: {self.options.kills} kills, seed {self.options.seed}, in {self.folder}")
+        with self.broker, self.influx:
+            settings = self._write_config()
+            config = configuration.load(settings, {})
+            members = [child for child in children(config, settings) if child.name != "api"]
+            supervisor = Supervisor(
+                members, self.data, restart_min_s=0.1, restart_max_s=0.5, say=lambda _: None
+            )
+            thread = threading.Thread(target=supervisor.run, name="supervisor")
+            thread.start()
+            try:
+                self._wait("the pipeline to start", _START_S, self._ready)
+                sent = self._storm(supervisor)
+                self._wait("everything to arrive", _SETTLE_S, lambda: self._settled(config))
+            finally:
+                supervisor.stop.set()
+                thread.join()
+            self.say("reckoning: an undisturbed run over the same journal, and InfluxDB against the ledger")
+            result = reckon(config, self.folder / "acked.tsv", self.influx, self.folder / "reference")
+        return self._report(sent, result)
+
+    def _write_config(self) -> Path:
+        path = self.folder / "drill.toml"
+        (self.folder / "token").write_text(self.influx.token, encoding="utf-8")
+        settings: dict[str, Any] = {
+            "service": {"data_dir": str(self.data), "log_level": "error"},
+            "mqtt": {
+                "host": self.broker.host,
+                "port": self.broker.port,
+                "reconnect_min_s": 0.1,
+                "reconnect_max_s": 0.5,
+            },
+            "journal": {"shards": 4},
+            "flow": {"workers": WORKERS, "epoch_s": 0.5},
+            "influx": {
+                "enabled": True,
+                "url": self.influx.url,
+                "token": f"file:{self.folder / 'token'}",
+                "bucket": f"{self.influx.database}/autogen",
+                "retry_min_s": 0.1,
+                "retry_max_s": 0.5,
+            },
+        }
+        path.write_text(tomli_w.dumps(settings), encoding="utf-8")
+        return path
+
+    def _wait(self, what: str, seconds: float, done: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + seconds
+        while not done():
+            if time.monotonic() > deadline:
+                raise DeliveryError(f"crash drill: waited {seconds:.0f} s for {what}; see {self.folder}")
+            time.sleep(0.1)
+
+    def _ready(self) -> bool:
+        workers = all(read_status(self.data, f"worker-{i:02d}").get("pid") for i in range(WORKERS))
+        return workers and self._ingest_idle() and bool(read_status(self.data, "egress"))
+
+    def _ingest_idle(self) -> bool:
+        """Return whether ingest is connected and has acknowledged all it was given."""
+        status = read_status(self.data, "ingest")
+        fresh = time.time_ns() - int(status.get("updated_ns", 0)) < 3_000_000_000
+        return fresh and bool(status.get("connected")) and not status.get("in_flight")
+
+    def _messages(self) -> list[SimMessage]:
+        """Return some hours of a fleet's QoS 1 messages, ending about now."""
+        config = mixed_fleet(16, self.options.seed, sample_s=20.0, batch_s=20.0)
+        hours = 1.0
+        while True:
+            start = time.time_ns() // 1_000_000 - int(hours * 3_600_000)
+            fleet = Fleet(config, self.options.seed, start)
+            found = [m for m in fleet.advance(start + int(hours * 3_600_000)) if m.qos]
+            if len(found) >= self.options.messages:
+                return found
+            hours *= max(1.1, 1.05 * self.options.messages / max(1, len(found)))
+
+    def _storm(self, supervisor: Supervisor) -> int:
+        """Publish, and kill meanwhile; return how many messages were sent."""
+        messages = self._messages()
+        duration = self.options.kills * self.options.gap_s
+        rate = len(messages) / max(5.0, duration)
+        self.say(f"publishing {len(messages)} messages at {rate:.0f} a second")
+        results: list[Any] = []
+        target = Broker(self.broker.host, self.broker.port)
+        sender = threading.Thread(
+            target=lambda: results.append(
+                publish_all(messages, target, rate=rate, acked=self.folder / "acked.tsv")
+            ),
+            name="sender",
+        )
+        sender.start()
+        for number in range(self.options.kills):
+            time.sleep(self._random.uniform(0.4, 2 * self.options.gap_s - 0.4))
+            name = TARGETS[number] if number < len(TARGETS) else self._random.choice(TARGETS)
+            self._kill(name, supervisor)
+        sender.join()
+        return int(results[0].sent) if results else 0
+
+    def _kill(self, name: str, supervisor: Supervisor) -> None:
+        self.killed.by_target[name] = self.killed.by_target.get(name, 0) + 1
+        down_s = self._random.uniform(0.2, 1.0)
+        self.say(f"kill {sum(self.killed.by_target.values())}: {name}")
+        if name == "mosquitto":
+            self._wait("ingest to be idle", 30, self._ingest_idle)
+            self.broker.kill()
+            time.sleep(down_s)
+            self.broker.restart()
+        elif name == "influxd":
+            self.influx.kill()
+            time.sleep(down_s)
+            self.influx.restart()
+        else:
+            child = next(c for c in supervisor.members if c.name == name)
+            if child.process is not None:
+                os.kill(child.process.pid, signal.SIGKILL)
+
+    def _settled(self, config: configuration.Config) -> bool:
+        """Return whether every journaled message is accounted for and every result delivered."""
+        now_ms = time.time_ns() // 1_000_000
+        ledger = LedgerReader(config.ledger_url())
+        try:
+            closing = ledger.closes()
+        except ChargestreamError:
+            return False
+        finally:
+            ledger.close()
+        egress = read_status(self.data, "egress")
+        delivered = all(not c.get("lag_records", 1) for c in egress.get("consumers", {}).values())
+        fresh = now_ms - (closing["through_ms"] or 0) < 3_000
+        quiet = now_ms - self._quiet_since() > 3_000
+        return bool(closing["closes"] and fresh and quiet and (delivered or not egress))
+
+    def _quiet_since(self) -> int:
+        """Return when the list of acknowledged messages was last written, epoch ms."""
+        path = self.folder / "acked.tsv"
+        return path.stat().st_mtime_ns // 1_000_000 if path.exists() else 0
+
+    def _report(self, sent: int, result: Reckoning) -> dict[str, Any]:
+        passed = result.passed
+        if passed and self._made:
+            import shutil
+
+            shutil.rmtree(self.folder, ignore_errors=True)
+        return {
+            "drill": "crash",
+            "seed": self.options.seed,
+            "kills": sum(self.killed.by_target.values()),
+            "killed": dict(sorted(self.killed.by_target.items())),
+            "sent": sent,
+            **result.figures(),
+            "folder": None if passed and self._made else str(self.folder),
+            "passed": passed,
+        }
