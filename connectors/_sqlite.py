@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,7 +161,7 @@ def open_writer(
             db.execute(f"PRAGMA page_size={page_bytes}")
             db.execute("PRAGMA auto_vacuum=INCREMENTAL")
             if _is_new(db):
-                db.execute("PRAGMA journal_mode=WAL").fetchall()
+                _set_wal(db)
             else:
                 _check_kind(db, kind, path)
             db.execute(f"PRAGMA synchronous={synchronous}")
@@ -183,6 +184,20 @@ def open_writer(
             db.close()
         raise
     return db
+
+
+def _set_wal(db: sqlite3.Connection) -> None:
+    """Set WAL mode, waiting while another process sets it: SQLite's own timeout does not cover that."""
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL").fetchall()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+        else:
+            return
 
 
 def open_reader(path: Path, kind: Kind) -> sqlite3.Connection:

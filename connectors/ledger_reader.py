@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, case, func, inspect, select, text, union
+from sqlalchemy import Connection, func, inspect, select, text
 
 from models.errors import StorageError
 
+from . import _ledger_live as live
 from . import _ledger_tables as t
 from ._ledger_engine import open_engine, parse_url, shown, sqlite_file, translated
 from ._ledger_views import OPEN_RANGES
@@ -19,7 +20,7 @@ from .ledger import check_version, count_rows
 Row = dict[str, Any]
 #: Most ranges that `closing` lists one by one.
 MAX_LISTED: Final = 100
-_SEVERITY_RANK: Final = {"info": 0, "warning": 1, "critical": 2}
+_SEVERITIES: Final = {rank: name for name, rank in live.SEVERITY_RANK.items()}
 
 
 def closing(db: Connection) -> Row:
@@ -119,13 +120,13 @@ class LedgerReader:
         """Return how many EVSEs, intervals, findings (all, open), dead messages, late readings there are."""
         with self._connected() as db:
             late = db.execute(select(func.coalesce(func.sum(t.late.c["count"]), 0))).scalar_one()
-            is_open = and_(t.findings.c.state != "cleared", t.findings.c.live)
-            opened = db.execute(select(func.count()).select_from(t.findings).where(is_open)).scalar_one()
+            opened = select(func.count()).select_from(t.findings).where(live.is_open())
+            evses = select(func.count()).select_from(live.evse_keys())
             return {
-                "evses": int(db.execute(select(func.count()).select_from(_evse_keys())).scalar_one()),
+                "evses": int(db.execute(evses).scalar_one()),
                 "intervals": count_rows(db, t.intervals),
                 "findings": count_rows(db, t.findings),
-                "findings_open": int(opened),
+                "findings_open": int(db.execute(opened).scalar_one()),
                 "dead": count_rows(db, t.dead),
                 "late_readings": int(late),
             }
@@ -133,11 +134,10 @@ class LedgerReader:
     def open_findings(self, limit: int = 200) -> list[Row]:
         """Return the live findings that are open, critical ones first, then the youngest."""
         f = t.findings.c
-        rank = case(_SEVERITY_RANK, value=f.severity, else_=-1)
         query = (
             select(t.findings)
-            .where(f.state != "cleared", f.live)
-            .order_by(rank.desc(), f.raised_at.desc(), f.finding_id)
+            .where(live.is_open())
+            .order_by(live.severity_rank(f.severity).desc(), f.raised_at.desc(), f.finding_id)
             .limit(limit)
         )
         with self._connected() as db:
@@ -155,45 +155,82 @@ class LedgerReader:
         with self._connected() as db:
             return [_finding(row) for row in db.execute(query).mappings()]
 
-    def evses(self, limit: int = 1_000, offset: int = 0) -> list[Row]:
+    def raised_findings(self, limit: int = 200, *, site: str = "", search: str = "") -> tuple[list[Row], int]:
+        """Return the open findings that no open parent explains, and how many there are in all.
+
+        Critical ones first, then the youngest; ``consequences`` counts what a finding explains.
+
+        Parameters
+        ----------
+        limit : int
+        site : str
+            Only of this site; empty: of all.
+        search : str
+            Words that must all occur in place, code, severity or source; upper and lower case are one.
+        """
+        with self._connected() as db:
+            query = live.findings(site, search)
+            rows = [_finding(row) for row in db.execute(query.limit(limit)).mappings()]
+            return rows, len(rows) if len(rows) < limit else _count(db, query)
+
+    def open_by_code(self) -> list[tuple[str, str, int]]:
+        """Return (code, severity, how many) of the raised open findings."""
+        f = t.findings.c
+        query = (
+            select(f.code, f.severity, func.count())
+            .where(live.is_open(), f.parent.is_(None))
+            .group_by(f.code, f.severity)
+            .order_by(f.code, f.severity)
+        )
+        with self._connected() as db:
+            return [(str(code), str(severity), int(n)) for code, severity, n in db.execute(query)]
+
+    def evses(self, limit: int = 1_000, offset: int = 0, *, site: str = "", search: str = "") -> list[Row]:
         """Return EVSEs by site, station and number: inventory, newest reading, open findings.
 
-        What is not known is None; ``open_findings`` counts live ones, ``worst`` is their severity.
+        What is not known is None; ``open_findings`` counts live ones, ``worst`` is their severity. `site` and
+        `search` choose as in `urgent_evses`.
         """
-        keys = _evse_keys()
-        f = t.findings.c
-        rank = case(_SEVERITY_RANK, value=f.severity, else_=-1)
-        opened = (
-            select(
-                f.site, f.station, f.evse, func.count().label("open_findings"), func.max(rank).label("rank")
-            )
-            .where(f.state != "cleared", f.live, f.evse.is_not(None))
-            .group_by(f.site, f.station, f.evse)
-            .subquery()
-        )
-        d, now = t.devices.c, t.latest.c
-        query = (
-            select(
-                keys.c.site, keys.c.station, keys.c.evse, d.node, d.vendor, d.model, d.fw, d.connector_type,
-                d.p_max_w, d.dc, now.time_ms, now.status, now.state, now.reg_mwh, now.power_w, now["values"],
-                func.coalesce(opened.c.open_findings, 0).label("open_findings"), opened.c.rank,
-            )
-            .select_from(
-                keys.outerjoin(t.devices, _same_evse(keys, t.devices))
-                .outerjoin(t.latest, _same_evse(keys, t.latest))
-                .outerjoin(opened, _same_evse(keys, opened))
-            )
-            .order_by(keys.c.site, keys.c.station, keys.c.evse)
-            .limit(limit)
-            .offset(offset)
-        )  # fmt: skip
-        severity = {rank: name for name, rank in _SEVERITY_RANK.items()}
         with self._connected() as db:
-            rows = [dict(row) for row in db.execute(query).mappings()]
-        for row in rows:
-            row["values"] = json.loads(row["values"]) if row["values"] else {}
-            row["worst"] = severity.get(row.pop("rank"))
-        return rows
+            query = live.evses(site, search, limit, offset, urgent_first=False)
+            return [_evse(row) for row in db.execute(query).mappings()]
+
+    def urgent_evses(self, limit: int = 1_000, *, site: str = "", search: str = "") -> tuple[list[Row], int]:
+        """Return EVSEs as `evses` does and how many there are in all.
+
+        The worst findings first, then what is faulted, charging, occupied, then the rest.
+
+        Parameters
+        ----------
+        limit : int
+        site : str
+            Only of this site; empty: of all.
+        search : str
+            Words that must all occur in site, station/number, node, type or status; upper and lower
+            case are one.
+        """
+        with self._connected() as db:
+            query = live.evses(site, search, limit, 0, urgent_first=True)
+            rows = [_evse(row) for row in db.execute(query).mappings()]
+            return rows, len(rows) if len(rows) < limit else _count(db, live.chosen_evses(site, search))
+
+    def sites(self) -> list[str]:
+        """Return the names of all sites that have an EVSE."""
+        keys = live.evse_keys()
+        with self._connected() as db:
+            found = db.execute(select(keys.c.site).distinct().order_by(keys.c.site))
+            return [str(site) for (site,) in found]
+
+    def power_now(self, since_ms: int) -> tuple[float, int] | None:
+        """Return (W, EVSEs) of the newest power of all EVSEs together; None when none sent any.
+
+        Readings before `since_ms` are too old to count.
+        """
+        now = t.latest.c
+        query = select(func.sum(now.power_w), func.count(now.power_w)).where(now.time_ms >= since_ms)
+        with self._connected() as db:
+            power, n = db.execute(query).one()
+        return None if power is None else (float(power), int(n))
 
     def power(
         self,
@@ -245,13 +282,16 @@ class LedgerReader:
             return {str(reason): int(count) for reason, count in db.execute(query)}
 
 
-def _evse_keys() -> Any:
-    sides = [select(table.c.site, table.c.station, table.c.evse) for table in (t.devices, t.latest)]
-    return union(*sides).subquery("evse_keys")
+def _count(db: Connection, query: Any) -> int:
+    """Return how many rows a query has."""
+    return int(db.execute(select(func.count()).select_from(query.order_by(None).subquery())).scalar_one())
 
 
-def _same_evse(left: Any, right: Any) -> Any:
-    return and_(*(left.c[name] == right.c[name] for name in ("site", "station", "evse")))
+def _evse(row: Any) -> Row:
+    found = dict(row)
+    found["values"] = json.loads(found["values"]) if found["values"] else {}
+    found["worst"] = _SEVERITIES.get(found.pop("rank"))
+    return found
 
 
 def _finding(row: Any) -> Row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, Self
 
@@ -51,11 +52,14 @@ class Quarters:
         return list(zip(*(getattr(self, name).tolist() for name in COLUMNS), strict=True))
 
     @classmethod
-    def of(cls, rows: list[tuple[int, ...]]) -> Self:
+    def of(cls, rows: Sequence[tuple[int, ...]]) -> Self:
         """Return the quarters whose tuples are `rows`."""
         table = np.array(rows, np.int64).reshape(len(rows), len(COLUMNS))
-        wide = [table[:, i].copy() for i in range(1, len(COLUMNS) - 1)]
-        return cls(table[:, 0].astype(np.int32), *wide, table[:, -1].astype(np.int32))
+        evse, quarter, t_first, u_first, t_last, u_last, t_before, u_before, revision = table.T.copy()
+        return cls(
+            evse.astype(np.int32), quarter, t_first, u_first, t_last, u_last, t_before, u_before,
+            revision.astype(np.int32),
+        )  # fmt: skip
 
 
 COLUMNS: Final = (

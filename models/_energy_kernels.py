@@ -24,6 +24,7 @@ from ._energy_table import (
     quality_of,
     quarter_energy,
 )
+from .batch import I64
 from .units import NO_TIME
 
 #: Implied power beyond 1.5 times the EVSE's maximum, plus this, is implausible: steps of registers and
@@ -238,7 +239,8 @@ def deadline_ms(hot: Hot, e: int, rules: Rules) -> int:
         end = (rec["through"] + 2) * QUARTER_MS
     else:
         return NEVER
-    return max(end, rec["effect"]) + rules.grace_ms
+    due: int = max(end, rec["effect"]) + rules.grace_ms
+    return due
 
 
 @njit(cache=True, nogil=True, fastmath=False)

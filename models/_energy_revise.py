@@ -8,7 +8,8 @@ from ._energy_archive import Archive, Quarters
 from ._energy_kernels import first_from
 from ._energy_run import EVSE, LATE, ORDER, Readings, Work, late_end, newest_ms, registers_of, take_newer
 from ._energy_segments import late_group
-from ._energy_table import QUARTER_MS, SLOT_DTYPE, Hot, Inventory, Rules, border
+from ._energy_table import QUARTER_MS, SLOT_DTYPE, Hot, Inventory, Rules
+from .batch import I64
 from .units import NO_TIME
 
 
@@ -34,8 +35,8 @@ def revise(
 def _revise(
     hot: Hot,
     e: int,
-    times: np.ndarray[tuple[int], np.dtype[np.int64]],
-    registers: np.ndarray[tuple[int], np.dtype[np.int64]],
+    times: I64,
+    registers: I64,
     order: int,
     inv: Inventory,
     rules: Rules,
@@ -50,19 +51,18 @@ def _revise(
     begin = hot_from - len(stored)  # oldest quarter that is known
     if begin > first:
         lowest = begin  # what lies before can no longer be revised
+    frozen = begin > first
     wide = _widen(hot, e, stored, newest - lowest + 1)
-    if begin > first:
-        _freeze(wide, stored, lowest, rules)
-    base = int(hot.evse["base_t"][e]), int(hot.evse["base_u"][e])
-    one = Inventory(*(column[e : e + 1] for column in inv))
+    at = slice(e, e + 1)
+    one = Inventory(inv.generation[at], inv.resolution_mwh[at], inv.modulus_mwh[at], inv.p_max_w[at])
     used = int(work.out.used[0])
     scratch = np.zeros(newest - lowest + 1, np.int64), np.zeros(newest - lowest + 1, np.uint8)
-    late_group(wide, 0, times, registers, order, one, rules, work.out, *scratch, work.counters)
+    late_group(wide, 0, times, registers, order, one, rules, work.out, *scratch, work.counters, frozen)
     work.out.evse[used : int(work.out.used[0])] = e
     changed = _rows(wide, e, max(lowest, int(wide.evse["first"][0])), hot_from, stored)
     if len(changed):
         archive.put(changed, np.full(len(changed), newest - rules.late_quarters))
-    _narrow(hot, e, wide, base)
+    _narrow(hot, e, wide)
 
 
 def _contiguous(stored: Quarters, end: int) -> Quarters:
@@ -89,24 +89,15 @@ def _widen(hot: Hot, e: int, stored: Quarters, width: int) -> Hot:
             slot["t_first"] = stored.t_first[i] - q * QUARTER_MS
             slot["t_last"] = stored.t_last[i] - q * QUARTER_MS
             slot["u_first"], slot["u_last"] = stored.u_first[i], stored.u_last[i]
-    wide.evse["base_t"] = NO_TIME
-    return wide
-
-
-def _freeze(wide: Hot, stored: Quarters, lowest: int, rules: Rules) -> None:
-    """Make the border before the window a reading: what lies before it stays as it was put out."""
     if len(stored):
         wide.evse["base_t"], wide.evse["base_u"] = stored.t_before[0], stored.u_before[0]
-    frozen, _ = border(wide, 0, lowest, rules.tolerance_ms)
-    wide.evse["base_t"], wide.evse["base_u"] = lowest * QUARTER_MS, frozen
+    return wide
 
 
 def _rows(wide: Hot, e: int, first: int, end: int, stored: Quarters) -> Quarters:
     """Return those of quarters first to end - 1 of the window that are not as they were stored."""
     width = wide.slots.shape[1]
     before = int(wide.evse["base_t"][0]), int(wide.evse["base_u"][0])
-    if len(stored) and stored.quarter[0] == first:
-        before = int(stored.t_before[0]), int(stored.u_before[0])
     known = {row[1]: row for row in stored.rows()}
     rows = []
     for q in range(first, end):
@@ -125,17 +116,16 @@ def _rows(wide: Hot, e: int, first: int, end: int, stored: Quarters) -> Quarters
     return Quarters.of(rows)
 
 
-def _narrow(hot: Hot, e: int, wide: Hot, base: tuple[int, int]) -> None:
-    """Bring the window's part of `wide` back; `base` is the point before it as it was."""
+def _narrow(hot: Hot, e: int, wide: Hot) -> None:
+    """Bring the window's part of `wide` back."""
     newest, narrow, width = int(hot.evse["newest"][e]), hot.slots.shape[1], wide.slots.shape[1]
     hot.evse[e] = wide.evse[0]
-    hot.evse["base_t"][e], hot.evse["base_u"][e] = base
     for q in range(newest - narrow + 1, newest + 1):
         hot.slots[e, q % narrow] = wide.slots[0, q % width]
         hot.revision[e, q % narrow] = wide.revision[0, q % width]
     for q in range(newest - narrow, newest - width, -1):
         slot = wide.slots[0, q % width]
         if slot["t_first"] >= 0:
-            hot.evse["base_t"][e] = q * QUARTER_MS + slot["t_last"]
+            hot.evse["base_t"][e] = q * QUARTER_MS + int(slot["t_last"])
             hot.evse["base_u"][e] = slot["u_last"]
             break

@@ -1,4 +1,4 @@
-"""The kernel of `models.energy` that takes a batch EVSE by EVSE: readings, late readings and ticks by order."""
+"""The kernel of `models.energy` that takes a batch, EVSE by EVSE: readings, late readings, ticks by order."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _has_room(hot: Hot, need: int, rules: Rules, work: Work) -> bool:
     rows = need + ROOM_SPARE + width
     leaving = min(need, 5 * rules.late_quarters) + ROOM_SPARE + 5 * width
     if work.out.used[0] + rows <= len(work.out.order) and work.evicted.used[0] + leaving <= len(
-        work.evicted.order
+        work.evicted.evse
     ):
         return True
     work.cursor[NEED] = max(rows, leaving)
@@ -86,7 +86,8 @@ def _has_room(hot: Hot, need: int, rules: Rules, work: Work) -> bool:
 def _due_tick(hot: Hot, e: int, ticks: Ticks, rules: Rules, after_order: int) -> int:
     """Return the first tick after `after_order` at which EVSE e is due, len(ticks) if none."""
     k = first_from(ticks.effect_ms, deadline_ms(hot, e, rules), 0)
-    return first_from(ticks.order, after_order + 1, k)
+    due: int = first_from(ticks.order, after_order + 1, k)
+    return due
 
 
 @njit(cache=True, nogil=True, fastmath=False)
@@ -156,7 +157,7 @@ def newest_ms(hot: Hot, e: int) -> int:
     """Return the time of the newest point of EVSE e, -1 when it has none."""
     if hot.evse[e]["newest"] < 0:
         return -1
-    t, _ = last_point(hot, e)
+    t: int = last_point(hot, e)[0]
     return t
 
 
@@ -176,7 +177,7 @@ def _take_late(hot: Hot, e: int, late: Readings, j: int, inv: Inventory, rules: 
     if older > 0:
         late_group(
             hot, e, times[:older], registers[:older], late.order[j], inv, rules, work.out,
-            work.before_energy, work.before_quality, work.counters,
+            work.before_energy, work.before_quality, work.counters, False,
         )  # fmt: skip
     take_newer(hot, e, times[older:], registers[older:], late.order[j], late.effect_ns[j], inv, rules, work)
     return DONE
@@ -252,12 +253,13 @@ def _take_evse(
 @njit(cache=True, nogil=True, fastmath=False)
 def _next_evse(rows: Readings, late: Readings, cursor: I64, n_evses: int) -> int:
     """Return the next EVSE to visit, -1 at the end."""
+    e: int = -1
     if cursor[SCAN] >= 0:
-        e = cursor[SCAN]
-        cursor[SCAN] += 1
-        return e if e < n_evses else -1
+        if cursor[SCAN] < n_evses:
+            e = cursor[SCAN]
+            cursor[SCAN] += 1
+        return e
     i, j = cursor[ROW], cursor[LATE]
-    e = -1
     if i < len(rows.evse):
         e = rows.evse[i]
     if j < len(late.evse) and (e < 0 or late.evse[j] < e):
@@ -272,6 +274,7 @@ def run_kernel(
 ) -> int:  # fmt: skip
     """Take in a batch from the cursor on; return DONE, or what must be seen to before it is called again."""
     cursor = work.cursor
+    code: int = DONE
     while True:
         if cursor[EVSE] < 0:
             cursor[EVSE] = _next_evse(rows, late, cursor, n_evses)

@@ -31,6 +31,7 @@ from ._energy_table import (
     Inventory,
     Out,
     Rules,
+    freeze,
     point_before,
     point_from,
     put,
@@ -176,7 +177,7 @@ def reading(
         return
     modulus = inv.modulus_mwh[e]
     over = modulus - r_last + r
-    if modulus > 0 and 0 <= r and r_last < modulus and plausible(over, t - t_last, slope_mwh):
+    if modulus > 0 and r >= 0 and r_last < modulus and plausible(over, t - t_last, slope_mwh):
         _segment(hot, e, t, r, u_last + over, 0)
         counters[ROLLOVERS] += 1
         append(hot, e, t, u_last + over, order, rules, out, evicted, counters)
@@ -243,7 +244,8 @@ def _unwrap(hot: Hot, e: int, t: int, r: int, slope_mwh: float) -> tuple[int, bo
         return r + rec["off"], True
     if t <= rec["a_t"]:
         return r + rec["a_off"], t >= rec["a_begin"]
-    return _unwrap_in_break(hot, e, t, r, slope_mwh)
+    u, fits = _unwrap_in_break(hot, e, t, r, slope_mwh)
+    return u, fits
 
 
 @njit(cache=True, nogil=True, fastmath=False)
@@ -305,11 +307,12 @@ def needs_archive(hot: Hot, e: int, t: int) -> bool:
 @njit(cache=True, nogil=True, fastmath=False)
 def late_group(
     hot: Hot, e: int, times: I64, registers: I64, order: int, inv: Inventory, rules: Rules, out: Out,
-    before_energy: I64, before_quality: U8, counters: I64,
+    before_energy: I64, before_quality: U8, counters: I64, last_chance: bool,
 ) -> None:  # fmt: skip
     """Add late readings of one message and EVSE, none newer than the newest; put out what changed.
 
-    `before_energy` and `before_quality` are scratch, shape (width,).
+    `before_energy` and `before_quality` are scratch, shape (width,). `last_chance`: nothing before the
+    window can be put out again.
     """
     rec = hot.evse[e]
     width = hot.slots.shape[1]
@@ -318,6 +321,8 @@ def late_group(
     settled = newest - 1 if rec["open"] != 0 else newest
     for q in range(lowest, settled + 1):
         before_energy[q % width], before_quality[q % width] = quarter_energy(hot, e, q, rules.tolerance_ms)
+    if last_chance:
+        freeze(hot, e, newest - width + 1, rules.tolerance_ms)
     slope_mwh = slope(inv.p_max_w[e])
     for i in range(len(times)):
         if times[i] // QUARTER_MS <= newest - width:

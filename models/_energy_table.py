@@ -35,7 +35,7 @@ GAP_QUARTERS_MAX: Final = 366 * 96
 MISSING_QUARTERS_MAX: Final = 31 * 96
 
 EVSE_DTYPE: Final[list[Any]] = [
-    ("base_t", "i8"),  # last point before the window, NO_TIME = none
+    ("base_t", "i8"),  # last point before the window, NO_TIME = none; see `freeze`
     ("base_u", "i8"),
     ("off", "i8"),  # unwrapped = register + off, in the current segment
     ("a_begin", "i8"),  # where the segment before the current one began
@@ -137,7 +137,12 @@ def out_arrays(n: int) -> Out:
 def evicted_arrays(n: int) -> Evicted:
     """Return room for n quarters."""
     wide = [np.empty(n, np.int64) for _ in range(8)]
-    return Evicted(np.zeros(1, np.int64), np.empty(n, np.int32), *wide, np.empty(n, np.int32))
+    return Evicted(
+        np.zeros(1, np.int64),
+        np.empty(n, np.int32),
+        wide[0], wide[1], wide[2], wide[3], wide[4], wide[5], wide[6], wide[7],
+        np.empty(n, np.int32),
+    )  # fmt: skip
 
 
 @njit(cache=True, nogil=True, fastmath=False)
@@ -218,9 +223,23 @@ def border(hot: Hot, e: int, q: int, tolerance_ms: int) -> tuple[int, bool]:
     t1, u1 = point_from(hot, e, q)
     if t0 == NO_TIME:
         return u1, t1 - b <= tolerance_ms
+    if t0 >= b:  # frozen
+        return u0, t0 > b
     if t1 == NO_TIME:
         return u0, b - t0 <= tolerance_ms
-    return between(t0, u0, t1, u1, b, tolerance_ms)
+    u, read = between(t0, u0, t1, u1, b, tolerance_ms)
+    return u, read
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def freeze(hot: Hot, e: int, q: int, tolerance_ms: int) -> None:
+    """Keep the border at the start of quarter q, the first of the window, as it is whatever comes.
+
+    It becomes the point before the window: at the border's time, a ms later if it was read there.
+    """
+    u, read = border(hot, e, q, tolerance_ms)
+    hot.evse[e]["base_t"] = q * QUARTER_MS + (1 if read else 0)
+    hot.evse[e]["base_u"] = u
 
 
 @njit(cache=True, nogil=True, fastmath=False)

@@ -1,4 +1,4 @@
-"""Where a finding is: names, surroundings and identity of an emission's subject, and the order of emissions."""
+"""Where a finding is: names, surroundings and identity of its subject, and the order of emissions."""
 
 from __future__ import annotations
 
@@ -15,21 +15,11 @@ Names = tuple[str, str | None, str | None, int | None]
 
 
 def sort_key(e: Emission) -> tuple[Any, ...]:
-    """Order of emissions: by effect; within one moment the wider scope first, so that parents come before children."""
+    """Order of emissions: by effect; within one moment parents before children, wide scopes first."""
     width = -SCOPES.index(e.scope)
     depth = 0 if e.code not in PARENTS else 1
-    return (
-        e.order,
-        e.effect_ns,
-        depth,
-        width,
-        e.code,
-        e.subject,
-        e.source,
-        e.taxonomy or "",
-        e.time_ns,
-        e.kind,
-    )
+    what = (e.code, e.subject, e.source, e.taxonomy or "")
+    return (e.order, e.effect_ns, depth, width, *what, e.time_ns, e.kind)
 
 
 def around(scope: str, subject: int, devices: DeviceTable) -> Iterator[tuple[Scope, int]]:
@@ -53,7 +43,8 @@ def around(scope: str, subject: int, devices: DeviceTable) -> Iterator[tuple[Sco
 def names_of(e: Emission, devices: DeviceTable) -> tuple[str, Names]:
     """Return the published scope and (site, node, station, EVSE) of an emission's subject.
 
-    A stand-alone station's own findings have scope node, with its name as station, where the code knows nodes.
+    A stand-alone station's own findings have scope node, with its name as station, where the code knows
+    nodes.
     """
     if e.scope == "site":
         return "site", (devices.sites[e.subject], None, None, None)

@@ -32,6 +32,7 @@ class EvseState(NamedTuple):
     wait_ns: I64  # (evses, WAITING) times of the registers that wait, ascending, NO_TIME = none
     wait_mwh: I64
     wait_until_ns: I64  # journaled time at which each is placed at the latest
+    metered: U8  # (evses,) 1 once a reading carried a register: transactions' registers are then not needed
 
 
 class Rows(NamedTuple):
@@ -171,6 +172,8 @@ def _place(
 
 @njit(cache=True, nogil=True, fastmath=False)
 def _place_register(s: EvseState, out: Placed, e: int, time_ns: int, reg: int, rank: int) -> None:
+    if s.metered[e]:
+        return
     if s.newest_ns[e] != NO_TIME and time_ns <= s.newest_ns[e]:
         fate = REPEATED if _was_seen(s, e, time_ns, reg) else LATE
         _place(s, out, e, time_ns, reg, rank, -1, fate)
@@ -272,6 +275,8 @@ def place_kernel(
         if t < oldest_ns:
             _place(s, out, e, t, reg, rows.rank[r], r, INVALID)
             continue
+        if reg != NO_REGISTER:
+            s.metered[e] = 1
         while s.wait_ns[e, 0] != NO_TIME and s.wait_ns[e, 0] < t:
             _release_first(s, out, e, rows.rank[r])
         if s.wait_ns[e, 0] == t:

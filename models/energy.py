@@ -39,8 +39,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ._energy_archive import Archive, MemoryArchive, Quarters
+from ._energy_archive import Archive, MemoryArchive, Quarters, Retention
 from ._energy_kernels import COUNTERS, NEVER, counter_values, flush_kernel
 from ._energy_revise import revise
 from ._energy_run import (
@@ -76,7 +77,7 @@ from .errors import ConfigError, SnapshotError
 from .outputs import IntervalRow
 from .units import NS_PER_MS, NS_PER_S
 
-__all__ = ["Archive", "EnergyConfig", "EnergyMeter", "MemoryArchive", "Quarters"]
+__all__ = ["Archive", "EnergyConfig", "EnergyMeter", "MemoryArchive", "Quarters", "Retention"]
 
 VERSION: Final = 1
 _QUALITIES: Final = ("measured", "interpolated", "estimated", "missing")
@@ -215,8 +216,8 @@ class EnergyMeter:
         names = set(self._hot.evse.dtype.names)
         if width != HOT_QUARTERS or set(state["evses"]) != names:
             raise SnapshotError(
-                f"energy meter: saved state has {width} quarters and fields {sorted(state['evses'])}, expected "
-                f"{HOT_QUARTERS} and {sorted(names)}; start without saved state"
+                f"energy meter: saved state has {width} quarters and fields {sorted(state['evses'])},"
+                f" expected {HOT_QUARTERS} and {sorted(names)}; start without saved state"
             )
         self._reserve(n)
         for name, values in state["evses"].items():
@@ -268,7 +269,9 @@ class EnergyMeter:
         if used + need > len(self._out.order):
             bigger = out_arrays(max(used + need, 2 * len(self._out.order)))
             bigger.used[0] = used
-            for old, new in zip(self._out[1:], bigger[1:], strict=True):
+            columns: list[NDArray[Any]] = list(self._out[1:])
+            wider: list[NDArray[Any]] = list(bigger[1:])
+            for old, new in zip(columns, wider, strict=True):
                 new[:used] = old[:used]
             self._out = bigger
         if need > len(self._evicted.evse):

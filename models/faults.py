@@ -1,8 +1,9 @@
-"""The fault catalogue: every finding code with its meaning, severity, scope, advice and parents, and the maps of
-station codes to ours.
+"""The fault catalogue: every finding code with its meaning, severity, scope, advice and parents, and the
+maps of station codes to ours.
 
-Data only: detectors decide, `models.findings` joins what they say, docs and console show it. The maps keep several
-taxonomies side by side: ChargeX MREC (``CX001``), OCPP 1.6 error codes, EVerest error types, OCPP 2.x triggers.
+Data only: detectors decide, `models.findings` joins what they say, docs and console show it. The maps
+keep several taxonomies side by side: ChargeX MREC (``CX001``), OCPP 1.6 error codes, EVerest error types,
+OCPP 2.x triggers.
 """
 
 from __future__ import annotations
@@ -56,10 +57,12 @@ _CATALOGUE: Final = (
     # connector
     Fault("contact_resistance", "Contact resistance grows", "connector", "warning", _EVSE,
           "The plug heats more per square of the current than it used to, or than its siblings do.",
-          "Inspect plug and socket contacts for wear, dirt and discolouration; clean or replace the contacts or the cable."),
+          "Inspect plug and socket contacts for wear, dirt and discolouration; clean or replace "
+          "the contacts or the cable."),
     Fault("connector_over_temperature", "Plug too hot", "connector", "warning", _EVSE,
           "The plug reached the temperature at which charging must be reduced.",
-          "Let it cool, check contacts and terminal torque, compare both plug sensors; take the EVSE out of service if critical."),
+          "Let it cool, check contacts and terminal torque, compare both plug sensors; take the "
+          "EVSE out of service if critical."),
     Fault("cabinet_over_temperature", "Cabinet too hot", "connector", "warning", _STATION,
           "The inside of the station is hotter than its electronics allow.",
           "Clean filters, check fans and coolant, shade and ventilation; see whether power was reduced."),
@@ -68,13 +71,15 @@ _CATALOGUE: Final = (
           "Check the plug as for contact resistance and the temperature sensor that throttles."),
     Fault("proximity_out_of_range", "Proximity voltage out of range", "connector", "warning", _EVSE,
           "The proximity circuit of the plug is outside its band while charging.",
-          "Check seating, latch switch and the proximity resistor in the plug; replace the plug if it drifts."),
+          "Check seating, latch switch and the proximity resistor in the plug; replace the plug if "
+          "it drifts."),
     Fault("broken_latch", "Latch broken", "connector", "warning", _EVSE,
           "Plug-ins happen without the step that pressing the latch button makes.",
           "Inspect latch and button; replace the plug."),
     Fault("lock_failure", "Plug lock fails", "connector", "warning", _EVSE,
           "The station could not lock or release the plug.",
-          "Check the lock motor, its feedback switch and the socket for dirt or ice; test unlock by command."),
+          "Check the lock motor, its feedback switch and the socket for dirt or ice; test unlock "
+          "by command."),
     Fault("contactor_welded", "Contactor welded", "connector", "critical", _EVSE,
           "The output is live although no transaction runs.",
           "Take out of service and isolate the supply at once; replace the contactor and check its drive."),
@@ -86,20 +91,24 @@ _CATALOGUE: Final = (
           "Check pilot and proximity wiring for loose contacts and moisture."),
     Fault("start_failures", "Charging fails to start", "connector", "warning", _EVSE,
           "Starts fail in a row or twice as often as elsewhere on the site.",
-          "Read the reasons of the failed starts: authorisation, cable check, precharge or communication; test with a known car."),
+          "Read the reasons of the failed starts: authorisation, cable check, precharge or "
+          "communication; test with a known car."),
     # cable
     Fault("cable_cut", "Cable cut", "cable", "critical", _EVSE,
           "All signals of the cable were lost at once while it was in use.",
-          "Go and look: the cable may be stolen or torn off; isolate the supply, secure the site, file a report."),
+          "Go and look: the cable may be stolen or torn off; isolate the supply, secure the site, "
+          "file a report."),
     Fault("isolation_low", "Isolation resistance low", "cable", "critical", _EVSE,
-          "The insulation between the DC output and earth is below what its voltage needs, or will be soon.",
+          "The insulation between the DC output and earth is below what its voltage needs, or will "
+          "be soon.",
           "Take out of service; look for moisture and damage in cable and plug, measure the insulation."),
     Fault("capacitance_high", "Capacitance to earth high", "cable", "warning", _EVSE,
           "The isolation monitor sees too much capacitance between output and earth.",
           "See whether one car causes it; else check filters, cable and the isolation monitor."),
     Fault("residual_current_trip", "Residual current trip", "cable", "critical", _EVSE,
           "A fault current to earth reached the level at which protection must act.",
-          "Do not reset blindly: check cable, plug and socket for moisture and damage, test the residual-current device."),
+          "Do not reset blindly: check cable, plug and socket for moisture and damage, test the "
+          "residual-current device."),
     Fault("residual_current_rising", "Residual current rises", "cable", "warning", _EVSE,
           "The fault current to earth is half-way to the trip level or on its way there.",
           "Plan an inspection of cable and plug for moisture and worn insulation before it trips."),
@@ -121,19 +130,24 @@ _CATALOGUE: Final = (
     # supply
     Fault("under_voltage", "Supply voltage too low", "supply", "warning", _EVSE,
           "A phase of the supply is below its lower limit.",
-          "Compare with neighbours: all low means grid or feeder (tell the operator), one low means terminals, fuse or cable."),
+          "Compare with neighbours: all low means grid or feeder (tell the operator), one low "
+          "means terminals, fuse or cable."),
     Fault("over_voltage", "Supply voltage too high", "supply", "warning", _EVSE,
           "A phase of the supply is above its upper limit.",
-          "Compare with neighbours and phases: one high phase may be a lost neutral (isolate), all high is the grid."),
+          "Compare with neighbours and phases: one high phase may be a lost neutral (isolate), all "
+          "high is the grid."),
     Fault("voltage_dip", "Voltage dip", "supply", "warning", _EVSE,
           "The supply fell below 90 % for less than a minute.",
-          "Once is the grid; repeated dips at one EVSE point to its terminals, at all of a site to large loads starting."),
+          "Once is the grid; repeated dips at one EVSE point to its terminals, at all of a site to "
+          "large loads starting."),
     Fault("frequency_deviation", "Grid frequency off", "supply", "warning", _SITE,
           "The grid frequency is outside its band.",
-          "Nothing to repair on site in a public grid; behind a generator or in an island check its governor."),
+          "Nothing to repair on site in a public grid; behind a generator or in an island check "
+          "its governor."),
     Fault("voltage_unbalance", "Voltage unbalance", "supply", "warning", _EVSE,
           "The three phase voltages differ more than a healthy supply allows.",
-          "Check the neutral and how single-phase loads are spread; tell the grid operator if all of the site show it."),
+          "Check the neutral and how single-phase loads are spread; tell the grid operator if all "
+          "of the site show it."),
     Fault("source_impedance", "Weak supply", "supply", "warning", _EVSE,
           "The voltage sags more per ampere than it used to.",
           "Check terminals, fuses and joints from the distribution board to the EVSE for heat and torque."),
@@ -145,11 +159,13 @@ _CATALOGUE: Final = (
           "Measure and replace the auxiliary power supply before the controller resets."),
     Fault("site_power_event", "Power event at the site", "supply", "critical", _SITE,
           "Most stations of the site lost voltage at the same moment.",
-          "Check the main supply and its protection, call the grid operator; stations need no visit of their own."),
+          "Check the main supply and its protection, call the grid operator; stations need no "
+          "visit of their own."),
     # meter
     Fault("register_rollback", "Meter register went back", "meter", "warning", _EVSE,
           "The energy register fell, which a billing meter must never do.",
-          "Keep its bills in review; check for a meter or controller reset and the register mapping; replace the meter."),
+          "Keep its bills in review; check for a meter or controller reset and the register "
+          "mapping; replace the meter."),
     Fault("register_stuck", "Meter register stands still", "meter", "warning", _EVSE,
           "Power flows and the energy register does not advance.",
           "Keep its bills in review; restart the meter interface, then replace the meter."),
@@ -165,13 +181,15 @@ _CATALOGUE: Final = (
     # communication
     Fault("offline", "Offline", "communication", "warning", _LINKED,
           "Nothing is heard from the station or gateway any more.",
-          "Check its power and its modem, SIM and network; ask the gateway's site contact before driving out."),
+          "Check its power and its modem, SIM and network; ask the gateway's site contact before "
+          "driving out."),
     Fault("flapping", "Connection flaps", "communication", "warning", _LINKED,
           "The connection is lost and made again many times an hour.",
           "Check signal, antenna, SIM and keep-alive settings; look for a second client of the same name."),
     Fault("message_loss", "Messages lost", "communication", "warning", _NODE,
           "Messages that the node numbered never arrived.",
-          "Check its buffer size and storage, the network's loss and the bridge; bills of the time may need review."),
+          "Check its buffer size and storage, the network's loss and the bridge; bills of the time "
+          "may need review."),
     Fault("reboot_loop", "Reboots again and again", "communication", "warning", _NODE,
           "The device restarted several times within an hour.",
           "Read its boot reasons; check auxiliary supply, storage and the last firmware update."),
@@ -183,13 +201,15 @@ _CATALOGUE: Final = (
           "Check antenna, cable and position; consider another network."),
     Fault("cadence_shift", "Sends slower than declared", "communication", "info", _EVSE,
           "Readings come at longer intervals than declared and no loss explains it.",
-          "Compare the device's measuring interval setting with what its birth declares; look for overload."),
+          "Compare the device's measuring interval setting with what its birth declares; look for "
+          "overload."),
     Fault("ev_communication", "Communication with the car fails", "communication", "warning", _EITHER,
           "Station and car lost their data connection.",
           "See whether one car model causes it; else check pilot, modem (PLC) and firmware."),
     Fault("sub_device", "Part of the station does not answer", "communication", "warning", _EITHER,
           "The station reports that its meter, reader or another part failed or is silent.",
-          "Check cabling and bus address of the part named in the evidence; replace it if a restart does not help."),
+          "Check cabling and bus address of the part named in the evidence; replace it if a "
+          "restart does not help."),
     # general
     Fault("station_reported", "Reported by the station", "general", "warning", _EITHER,
           "The station reports a condition that only it can know, under its own code.",
@@ -202,8 +222,8 @@ _CATALOGUE: Final = (
 #: Every code of the catalogue.
 FAULTS: Final[dict[str, Fault]] = {fault.code: fault for fault in _CATALOGUE}
 
-#: Child -> parents: while a parent is open on the same EVSE, or on the station, node or site around it, the child is
-#: recorded and not raised.
+#: Child -> parents: while a parent is open on the same EVSE, or on the station, node or site around it, the
+#: child is recorded and not raised.
 PARENTS: Final[dict[str, tuple[str, ...]]] = {
     "under_voltage": ("site_power_event",),
     "voltage_dip": ("site_power_event",),
@@ -267,8 +287,8 @@ OCPP16: Final[dict[str, str]] = {
     "PowerSwitchFailure": "contactor_welded",
 }
 
-#: EVerest ``interface/Error`` -> our code, first match of the interface and of the error ("" matches any), after its
-#: MREC number if it has one; all others are `station_reported`.
+#: EVerest ``interface/Error`` -> our code, first match of the interface and of the error ("" matches any),
+#: after its MREC number if it has one; all others are `station_reported`.
 EVEREST: Final[tuple[tuple[str, str, str], ...]] = (
     ("connector_lock", "", "lock_failure"),
     ("ac_rcd", "", "residual_current_trip"),

@@ -1,14 +1,15 @@
-"""From emissions to findings: identity, parents, joined sources, backlog, and one record per change of state.
+"""From emissions to findings: identity, parents, joined sources, backlog, and one record per change of
+state.
 
-A finding is open for a subject and a code (for `station_reported` also the station's own code). What several sources say
-of one code and subject is one finding: the first source keeps its name, evidence is of all, and it clears when
-all of them took it back. A finding with an open parent is recorded with `parent` set and not raised: nobody is
-told. When the parent is gone and the child still stands after `orphan_s` of journaled time, it is raised.
-Findings of backlog are recorded with ``live`` false and never open; one that turns out to still hold is raised live
-under the same identity.
+A finding is open for a subject and a code (for `station_reported` also the station's own code). What
+several sources say of one code and subject is one finding: the first source keeps its name, evidence is
+of all, and it clears when all of them took it back. A finding with an open parent is recorded with
+`parent` set and not raised: nobody is told. When the parent is gone and the child still stands after
+`orphan_s` of journaled time, it is raised. Findings of backlog are recorded with ``live`` false and never
+open; one that turns out to still hold is raised live under the same identity.
 
-The manager sees emissions and the journal's clock in order of effect only, so any split into batches gives the
-same changes.
+The manager sees emissions and the journal's clock in order of effect only, so any split into batches
+gives the same changes.
 """
 
 from __future__ import annotations
@@ -43,11 +44,11 @@ class FindingsConfig:
     update_share : float
         Change of the score that is worth an update. Unit: 1. Default 0.25.
     orphan_s : float
-        A child that still stands this long after its parent cleared is raised. Unit: s. Default 900: longer than the
-        ten-minute means take to recover.
+        A child that still stands this long after its parent cleared is raised. Unit: s. Default 900:
+        longer than the ten-minute means take to recover.
     remembered : int
-        Cleared findings whose number of changes is remembered, in case the same one comes again. Unit: findings.
-        Default 4096.
+        Cleared findings whose number of changes is remembered, in case the same one comes again. Unit:
+        findings. Default 4096.
     """
 
     update_s: float = 900.0

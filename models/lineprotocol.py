@@ -364,7 +364,13 @@ def encode_rows(
     ------
     ValueError
         If one line does not fit into `scratch`.
+    IndexError
+        If a row is of a series that is not in `tags`.
     """
+    if len(evse) and not 0 <= int(evse.min()) <= int(evse.max()) < len(tags.at) - 1:
+        raise IndexError(
+            f"rows of series {int(evse.min())} to {int(evse.max())}, but {len(tags.at) - 1} series are known"
+        )
     chosen = np.zeros(0, np.uint8) if mask is None else mask.view(np.uint8)
     parts = []
     done = used = 0

@@ -5,9 +5,10 @@ sorted by (EVSE, time) and those of equal EVSE and time (several series of one s
 one. A reading that is not newer than what its EVSE already had is late (billing still takes it), or a
 duplicate when its time and register were seen among the last `RECENT` of its EVSE.
 
-Registers that arrive with transaction messages are readings too. They wait until the readings of
-their EVSE reach their time, or until a bound in journaled time, so that a begin or end register
-stands at its place.
+Of an EVSE whose readings never carry a register, those that arrive with transaction messages are readings
+too. They wait until the readings of their EVSE reach their time, or until a bound in journaled time, so
+that a begin or end register stands at its place. Where readings do carry registers, these alone count:
+stations read the two at different moments, and a mixture would seem to run backwards.
 """
 
 from __future__ import annotations
@@ -198,6 +199,7 @@ def _empty_evses(n: int) -> EvseState:
         np.full((n, WAITING), NO_TIME, np.int64),
         np.full((n, WAITING), NO_REGISTER, np.int64),
         np.zeros((n, WAITING), np.int64),
+        np.zeros(n, np.uint8),
     )
 
 

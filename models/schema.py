@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple
 
-from .channels import CHANNELS, REGISTER_CHANNEL
+from .channels import CHANNELS
 
 FieldType = Literal["float", "int", "string", "bool"]
 
@@ -57,6 +57,17 @@ STATISTICS: Final[dict[str, str]] = {
     "last": "last {}",
 }
 
+#: Field of a channel -> statistics that roll-ups keep of it (`models.rollups` computes exactly these).
+ROLLED: Final[dict[str, tuple[str, ...]]] = {
+    "power_w": ("mean", "min", "max"),
+    **dict.fromkeys(("voltage_v", "voltage_l1_v", "voltage_l2_v", "voltage_l3_v"), ("mean", "min", "max")),
+    **dict.fromkeys(("current_a", "current_l1_a", "current_l2_a", "current_l3_a"), ("mean", "max")),
+    "frequency_hz": ("mean",),
+    **dict.fromkeys(("temperature_cable_c", "temperature_outlet_c", "temperature_body_c"), ("max",)),
+    "current_offered_a": ("last",),
+    "soc_percent": ("last",),
+}
+
 
 def split_unit(field: str) -> tuple[str, str]:
     """Return (quantity, unit suffix) of a channel's field name: "power_w" -> ("power", "_w").
@@ -78,19 +89,17 @@ def _rollup_fields() -> tuple[FieldSpec, ...]:
         FieldSpec("energy_import_wh", "float", "Wh", "import register at the end of the window", 3),
         FieldSpec("readings", "int", "1", "readings in the window"),
     ]
-    for i, channel in enumerate(CHANNELS):
-        if i == REGISTER_CHANNEL:
-            continue
+    for channel in CHANNELS:
         quantity, unit = split_unit(channel.field)
         fields += [
             FieldSpec(
                 f"{quantity}_{statistic}{unit}",
                 "float",
                 channel.unit,
-                text.format(channel.name),
+                STATISTICS[statistic].format(channel.name),
                 channel.decimals,
             )
-            for statistic, text in STATISTICS.items()
+            for statistic in ROLLED.get(channel.field, ())
         ]
     return tuple(fields)
 

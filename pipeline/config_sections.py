@@ -170,7 +170,7 @@ class RouteSection(Section):
 
 DEFAULT_ROUTES = (
     RouteSection.model_construct(pattern=f"{ROOT}/{OPERATOR_SITE}/{{rest}}", dialect="native"),
-    RouteSection.model_construct(pattern=f"{ROOT}/{{site}}/{{node}}/{{rest}}", dialect="native"),
+    RouteSection.model_construct(pattern=f"{ROOT}/{{site}}/{{node}}/up/{{rest}}", dialect="native"),
 )
 
 

@@ -94,7 +94,7 @@ def read_topic(router: Router, text: str) -> Topic | None:
         return Topic(text, match.dialect, b.OPERATOR, "", "", rest=text.split("/", 3)[3])
     level = match.rest.removeprefix("up/")
     msgpack = level.endswith(".mp")
-    kind = KINDS.get(level.removesuffix(".mp"), b.OTHER) if match.rest.startswith("up/") else b.OTHER
+    kind = KINDS.get(level.removesuffix(".mp"), b.OTHER) if "/up/" in text else b.OTHER
     return Topic(text, match.dialect, kind, match.site, match.node, msgpack, match.rest)
 
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Final
 
-from models.findings import FindingsManager
-
 from models import plugins
 from models.detecting import Detector, DetectorSpec, Emissions, Observed
 from models.errors import SnapshotError
+from models.findings import FindingsManager
 from models.shard import ShardBatch
 
 VERSION: Final = 1

@@ -23,10 +23,10 @@ from connectors.mqtt_link import Backoff
 from connectors.outbox import DeadLetter
 from connectors.status import write_status
 from models.errors import DeliveryError, RetryLater, StorageError
-from models.outputs import STREAMS
 from models.units import NS_PER_MS
 
 from .config import Config
+from .consumers import CONSUMERS
 from .egress_drain import Drain
 from .egress_health import health_lines, totals
 from .egress_sinks import InfluxSink, LedgerSink, MqttSink, Sink
@@ -34,7 +34,6 @@ from .ingest import mqtt_settings
 
 _LOG = logging.getLogger("chargestream.egress")
 
-CONSUMERS: Final = ("influx", "ledger", "mqtt")
 _SCAN_S: Final = 0.25
 _STATUS_S: Final = 1.0
 _HEALTH_S: Final = 10.0
@@ -59,12 +58,6 @@ def outboxes(data_dir: Path) -> list[Path]:
     """Return the outboxes there are, without their cursor files."""
     found = (data_dir / "outbox").glob("*.db")
     return sorted(path for path in found if not path.stem.endswith(".cursors"))
-
-
-def consumers(config: Config) -> dict[str, tuple[str, ...]]:
-    """Return which consumers of each stream run: what `OutboxCursors.delivered` is to ask."""
-    running = {name for name in CONSUMERS if name != "influx" or config.influx.enabled}
-    return {stream: tuple(n for n in names if n in running) for stream, (_, names) in STREAMS.items()}
 
 
 def influx_settings(config: Config) -> InfluxSettings:
@@ -144,9 +137,9 @@ class Egress:
     def run(self) -> None:
         """Drain until `stop` is set, then finish what is in hand."""
         keeper = threading.Thread(target=self._keep_house, name="egress-house", daemon=True)
-        keeper.start()
         report_at = 0.0
         with DeadLetter(dead_letter_path(self.data_dir)) as letters:
+            keeper.start()
             while not self._stop.wait(_SCAN_S):
                 self._take_up_new()
                 if time.monotonic() >= report_at:

@@ -341,6 +341,7 @@ def run_ingest(config: Config, stop: threading.Event) -> int:
     ConfigError
         If a TLS file cannot be used.
     """
+    mqtt_settings(config).tls_context()  # a TLS file that cannot be used is a mistake to be told now
     path = journal_file(config)
     path.parent.mkdir(parents=True, exist_ok=True)
     with (

@@ -191,6 +191,7 @@ def replay(config: Config, source: Path, out: Path, *, write_points: bool = True
         with (out / "points.lp").open("wb") if write_points else _Nothing() as points:
             collected = Collected(points)
             _fill(config, source, private / "journal.db")
+            filled = time.perf_counter()
             with JournalReader(private / "journal.db") as reader:
                 settings = engine.SourceSettings(
                     shards=list(range(config.journal.shards)),
@@ -201,11 +202,14 @@ def replay(config: Config, source: Path, out: Path, *, write_points: bool = True
                 )
                 flow = build_flow(stages, reader, settings).build(collected)
                 engine.run(flow, epoch_s=3600.0)
+            flowed = time.perf_counter()
     finally:
         shutil.rmtree(private, ignore_errors=True)
     write_results(out, collected)
     wall = time.perf_counter() - started
     summary = summarise(collected, wall, started - began)
+    summary["fill_s"] = round(filled - started, 3)
+    summary["flow_s"] = round(flowed - filled, 3)
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary
 

@@ -16,14 +16,16 @@ from typing import Any, Final
 
 from connectors.cursors import Cursors, cursors_path
 from connectors.journal import JournalReader
-from connectors.outbox import OutboxWriter
+from connectors.outbox import OutboxCursors, OutboxWriter, outbox_cursors_path
 from connectors.status import write_status
 from models.errors import ConfigError
 from models.units import NS_PER_MS
 
 from . import engine
 from .config import Config
+from .consumers import consumers
 from .flow import Stages, build_flow
+from .worker_outbox import BoundedOutbox
 
 log = logging.getLogger("chargestream.worker")
 
@@ -94,7 +96,7 @@ class Worker:
         self._reader = reader
         self._shards = shards_of(self.index, workers, reader.shards())
         self._cursors = Cursors(cursors_path(journal_path))
-        self._outbox = OutboxWriter(self._data / "outbox" / f"{self.name}.db")
+        self._outbox = self._open_outbox()
         settings = engine.SourceSettings(
             shards=self._shards,
             all_shards=list(range(reader.shards())),
@@ -124,6 +126,17 @@ class Worker:
             self._cursors.close()
             reader.close()
 
+    def _open_outbox(self) -> BoundedOutbox:
+        path = self._data / "outbox" / f"{self.name}.db"
+        bounds = self.config.outbox
+        return BoundedOutbox(
+            OutboxWriter(path),
+            OutboxCursors(outbox_cursors_path(path)),
+            consumers(self.config),
+            bounds.keep_hours * 3600,
+            int(bounds.keep_gib * (1 << 30)),
+        )
+
     def _recovery_dir(self, cluster: int) -> Path:
         return self._data / "recovery" / ("cluster" if cluster else self.name)
 
@@ -132,6 +145,7 @@ class Worker:
         if now - self._last_commit >= self.config.flow.outbox_commit_ms / 1000:
             self._last_commit = now
             self._outbox.commit()
+            self._outbox.look_after()
         if self._committed and now - self._last_cursor >= _CURSORS_S:
             self._last_cursor = now
             self._write_cursors()
@@ -154,6 +168,7 @@ class Worker:
             "uptime_s": round(time.monotonic() - self._started, 1),
             "lag_messages": sum(ends[shard] - committed[shard] for shard in self._shards),
             "outbox_last": self._outbox.last_seq(),
+            "shed_bytes": self._outbox.shed_bytes,
             "rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         }
 

@@ -11,15 +11,21 @@ from .topology import Index
 
 
 class RegisterRollback(Fault):
-    """The register falls by this many Wh, at least three resolutions, and counts on from there."""
+    """The register falls by this many Wh and what flows in two samples, and counts on from there.
+
+    It falls by at least four resolutions.
+    """
 
     code = "register_rollback"
     levels = (100_000.0, 5_000.0, 5.0)
 
     def on_begin(self, now_ms: int) -> None:
         plant = self.parts.plant
-        fall = np.maximum(int(self.level * 1000), 4 * plant.resolution_mwh[self.evses])
+        sample_h = self.parts.topology.nodes[self.node].sample_s / 3600.0
+        fall_wh = self.level + 2.0 * sample_h * plant.power_w[self.evses]
+        fall = np.maximum((fall_wh * 1000).astype(np.int64), 4 * plant.resolution_mwh[self.evses])
         plant.register_mwh[self.evses] = np.maximum(0, plant.register_mwh[self.evses] - fall)
+        self.truth.end = now_ms
 
 
 class RegisterStuck(Fault):

@@ -55,7 +55,7 @@ class VoltageUnbalance(Fault):
 
     code = "voltage_unbalance"
     kind = "ac"
-    levels = (15.0, 11.5, 9.8)
+    levels = (17.0, 13.5, 11.5)
 
     def on_begin(self, now_ms: int) -> None:
         shift = self.parts.plant.faulty.v_add

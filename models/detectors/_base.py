@@ -63,8 +63,8 @@ def check_version(spec: DetectorSpec, version: int, state: dict[str, Any]) -> No
     found = (state.get("code"), state.get("version"))
     if found != (spec.code, version):
         raise SnapshotError(
-            f"detector {spec.code} reads snapshots of version {version}, this one is {found[1]!r} of {found[0]!r}"
-            "; start it without saved state, or with the program that wrote it"
+            f"detector {spec.code} reads snapshots of version {version}, this one is {found[1]!r} of"
+            f" {found[0]!r}; start it without saved state, or with the program that wrote it"
         )
 
 

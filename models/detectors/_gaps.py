@@ -36,9 +36,11 @@ class Gaps:
         return False
 
     def settle(self, passed_ns: int, after: int) -> tuple[int, int]:
-        """Count as lost what was passed over until `passed_ns`; forget what is lost and not `after` a number.
+        """Count as lost what was passed over until `passed_ns`; forget what is lost and not `after` a
+        number.
 
-        Returns how many lost numbers are greater than `after`, and when the first of them was passed over.
+        Returns how many lost numbers are greater than `after`, and when the first of them was passed
+        over.
         """
         lost, since_ns = 0, NEVER
         for r in self._ranges:
@@ -74,8 +76,8 @@ class Gaps:
 class TransactionGaps:
     """Missing ``seqNo`` of transactions.
 
-    Watched are transactions between their first and last message, by a key of the caller's. A missing number
-    belongs to the node whose message passed it over.
+    Watched are transactions between their first and last message, by a key of the caller's. A missing
+    number belongs to the node whose message passed it over.
     """
 
     def __init__(self, resume_state: dict[str, Any] | None = None) -> None:
@@ -94,7 +96,8 @@ class TransactionGaps:
     def number(self, key: str, seq_no: int, ended: bool, node: int, recv_ns: int) -> tuple[bool, list[int]]:
         """Take in a number of a transaction.
 
-        Returns whether numbers of `node` are newly missing, and the nodes one of whose numbers came after all.
+        Returns whether numbers of `node` are newly missing, and the nodes one of whose numbers came after
+        all.
         """
         filled = self._fill((key, seq_no))
         if filled:

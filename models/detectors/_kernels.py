@@ -46,8 +46,8 @@ WATCH_BLANK: Final[dict[str, Any]] = {
 class Lasting(NamedTuple):
     """How long a condition must last, in event time.
 
-    `min_n` samples and `min_ns` from the first to the last of them raise; `hold_ns` without it clear; two samples
-    further apart than `gap_ns` do not belong to one run.
+    `min_n` samples and `min_ns` from the first to the last of them raise; `hold_ns` without it clear; two
+    samples further apart than `gap_ns` do not belong to one run.
     """
 
     min_ns: int
@@ -143,20 +143,18 @@ def watch(rec: Any, t: int, level: int, live: int, rule: Lasting) -> int:
 def pick_phases(dc: int, phases: int, slots: Any, chosen: Any) -> int:
     """Choose the columns that hold line-to-neutral grid voltages of an EVSE; return how many.
 
-    `slots` are the columns of Voltage@L1-N, @L2-N, @L3-N, Voltage, and the same four at the inlet. For DC the grid is at
-    the inlet (`Voltage` is the output to the car). A voltage without phase counts only where the EVSE
-    declares one phase: elsewhere it may be line to line, a mean, or the output of a DC station.
-    ``chosen[p]`` is the column of phase p, -1 when absent.
+    `slots` are the columns of Voltage@L1-N, @L2-N, @L3-N, Voltage, and the same four at the inlet. For DC the
+    grid is at the inlet (`Voltage` is the output to the car). A voltage without phase counts only where the
+    EVSE declares one phase: elsewhere it may be line to line, a mean, or the output of a DC station.
+    ``chosen[p]`` is the column of phase p, ``chosen[3]`` the one that stands in for a reading without the
+    first phase; -1 when absent.
     """
     base = 4 if dc != 0 else 0
     n = 0
-    for p in range(3):
-        chosen[p] = slots[base + p]
+    for p in range(4):
+        chosen[p] = slots[base + p] if p < 3 or phases == 1 else -1
         if chosen[p] >= 0:
             n += 1
-    if phases == 1 and chosen[0] < 0 and slots[base + 3] >= 0:
-        chosen[0] = slots[base + 3]
-        n += 1
     return n
 
 

@@ -1,9 +1,9 @@
 """What detectors over messages, ticks and records share: one walk in order of effect, with deadlines.
 
-The walk visits every message and tick once. At each, first everything it says is taken in, its records included,
-then what is overdue at its time is decided, so that a message that comes at the deadline still counts.
-Time is the journal's (`effect_ns`): no deadline passes while nothing was journaled. `due_ns` is a lower bound
-of the next deadline, so that a message costs one comparison.
+The walk visits every message and tick once. At each, first everything it says is taken in, its records
+included, then what is overdue at its time is decided, so that a message that comes at the deadline still
+counts. Time is the journal's (`effect_ns`): no deadline passes while nothing was journaled. `due_ns` is a
+lower bound of the next deadline, so that a message costs one comparison.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from models.batch import MessageColumns
 from models.detecting import DetectorSpec, Emissions, Observed
 from models.records import Record
 
@@ -33,7 +32,6 @@ class NodeDetector(ABC):
 
     def process(self, seen: Observed, out: Emissions) -> None:
         """Take in one batch and emit what changed."""
-        self._reserve(seen)
         messages = seen.messages
         at = 0
         for record in seen.records:
@@ -52,22 +50,14 @@ class NodeDetector(ABC):
                 at += 1
         return stop
 
-    @abstractmethod
     def _walk(self, seen: Observed, at: int, stop: int) -> int:
         """Take in messages from `at`; return the first at whose time something is due, or `stop`."""
-        return first_due(seen.messages, at, stop, self.due_ns)
+        return at + int(np.searchsorted(seen.messages.effect_ns[at:stop], self.due_ns))
 
-    def _reserve(self, seen: Observed) -> None:
-        """Have state for all rows of the device table."""
-
+    @abstractmethod
     def _record(self, record: Any, seen: Observed, out: Emissions) -> None:
         """Take in one record of `wanted`."""
 
     @abstractmethod
     def _due(self, now_ns: int, order: int, seen: Observed, out: Emissions) -> None:
         """Decide all that is overdue at `now_ns` and set `due_ns` anew."""
-
-
-def first_due(messages: MessageColumns, at: int, stop: int, due_ns: int) -> int:
-    """Return the first message from `at` that took effect at `due_ns` or later, or `stop`."""
-    return at + int(np.searchsorted(messages.effect_ns[at:stop], due_ns))

@@ -1,4 +1,4 @@
-"""State of `offline` and what follows from it: who is absent, whether that is planned, and the next deadline."""
+"""State of `offline`: who is absent, whether that is planned, and the next deadline."""
 
 from __future__ import annotations
 

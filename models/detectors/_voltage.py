@@ -137,8 +137,8 @@ def _judge(rec: Any, long: int, u_n: float, limits: Limits, start_ns: int, end_n
 def _close(rec: Any, t: int, u_n: float, limits: Limits, worst: Found) -> int:
     """Close the open minute, and the ten minutes around it if `t` lies beyond.
 
-    Returns bits: 1 the minute was beyond its limit, 2 the ten minutes were. The figures in `worst` are the
-    minute's if it was, its start and end span both.
+    Returns bits: 1 the minute was beyond its limit, 2 the ten minutes were. The figures in `worst` are
+    the minute's if it was, its start and end span both.
     """
     minute = rec["minute"]
     ten = minute // 10
@@ -240,7 +240,7 @@ def _voltage_kernel(
 ) -> int:
     n, room, sign = len(time.evse), len(out.order) - ROOM, limits.sign
     evse, time_ns, live = time.evse, time.time_ns, time.live
-    chosen = np.empty(3, np.int16)
+    chosen = np.empty(4, np.int16)
     i = start
     while i < n:
         e = evse[i]
@@ -251,15 +251,14 @@ def _voltage_kernel(
         beyond = sign * limits.ten_min * u_n
         least = max(limits.unpowered * u_n, floor)
         some = pick_phases(inv.dc[e], inv.phases[e], columns, chosen)
-        one, two, three = (
-            phase_view(values, chosen, 0),
-            phase_view(values, chosen, 1),
-            phase_view(values, chosen, 2),
-        )
+        one, two = phase_view(values, chosen, 0), phase_view(values, chosen, 1)
+        three, single = phase_view(values, chosen, 2), phase_view(values, chosen, 3)
         while i < n and evse[i] == e:
             if out.used[0] > room:
                 return i
             a = one[i] if chosen[0] >= 0 else np.nan
+            if chosen[3] >= 0 and a != a:
+                a = single[i]
             b = two[i] if chosen[1] >= 0 else np.nan
             c = three[i] if chosen[2] >= 0 else np.nan
             if some != 0 and (a >= least or b >= least or c >= least):

@@ -1,9 +1,10 @@
-"""Plug too hot: an AC plug at 65 °C or a DC plug at 90 °C for two samples and 30 s; critical at 80 and 100 °C.
+"""Plug too hot: an AC plug at 65 °C or a DC plug at 90 °C for two samples and 30 s; critical at 80 and
+100 °C.
 
-The hotter of the plug's sensors (``Temperature/Cable``, ``Temperature/Outlet``) decides; a sensor at 150 °C and above,
-or at -40 °C and below, has failed and says nothing. The severity of a finding does not fall while it is
-open. AC or DC is the inventory's word; an EVSE that none declared is taken as AC, the lower limit: this code
-is about safety, so not knowing counts as the worse case.
+The hotter of the plug's sensors (``Temperature/Cable``, ``Temperature/Outlet``) decides; a sensor at 150
+°C and above, or at -40 °C and below, has failed and says nothing. The severity of a finding does not fall
+while it is open. AC or DC is the inventory's word; an EVSE that none declared is taken as AC, the lower
+limit: this code is about safety, so not knowing counts as the worse case.
 """
 
 from __future__ import annotations
@@ -39,21 +40,25 @@ class Config:
     Attributes
     ----------
     ac_warning_c, ac_critical_c : float
-        Limits of an AC plug. Unit: Celsius. Default 65 and 80. Source: controllers throttle at 65 °C (OpenEVSE) and a wall
-        connector halves its current above it (Tesla); IEC 62196-1 allows 50 K rise at the terminals.
+        Limits of an AC plug. Unit: Celsius. Default 65 and 80. Source: controllers throttle at 65 °C
+        (OpenEVSE) and a wall connector halves its current above it (Tesla); IEC 62196-1 allows 50 K rise
+        at the terminals.
     dc_warning_c, dc_critical_c : float
-        Limits of a DC plug. Unit: Celsius. Default 90 and 100. Source: 90 °C at the contacts of CCS plugs (IEC 62196-3-1).
+        Limits of a DC plug. Unit: Celsius. Default 90 and 100. Source: 90 °C at the contacts of CCS plugs
+        (IEC 62196-3-1).
     least_samples : int
         Samples that the condition must last. Unit: samples. Default 2. Source: CONVENTIONS.
     least_s : float
         Time that it must last. Unit: s. Default 30. Source: CONVENTIONS.
     hold_s : float
-        Clear after this long below the warning limit. Unit: s. Default 60. Source: CONVENTIONS, max(raise duration, 60 s).
+        Clear after this long below the warning limit. Unit: s. Default 60. Source: CONVENTIONS, max(raise
+        duration, 60 s).
     gap_s : float
-        Two samples further apart are not one run. Unit: s. Default 1800. Source: twice the slowest usual meter interval
-        (OCPP aligned data, 900 s).
+        Two samples further apart are not one run. Unit: s. Default 1800. Source: twice the slowest usual
+        meter interval (OCPP aligned data, 900 s).
     failed_high_c, failed_low_c : float
-        A sensor at or beyond these has failed. Unit: Celsius. Default 150 and -40. Source: CONVENTIONS, channels.
+        A sensor at or beyond these has failed. Unit: Celsius. Default 150 and -40. Source: CONVENTIONS,
+        channels.
     """
 
     ac_warning_c: float = 65.0

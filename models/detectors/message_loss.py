@@ -1,13 +1,16 @@
 """Numbered messages of a node that never arrived.
 
-Every node numbers its messages per boot from 1; a heartbeat carries the last number used, which shows losses at the end.
-A number passed over is missing; it is lost when it has not come within 120 s of journaled time after it was passed
-over, or 600 s while the node drains a backlog. Raised at 5 or more lost, and 1 % or more, of the numbers of the last
-60 minutes, or of the last 200 if those are more; or when a number within a transaction (``seqNo``) is lost, for 60 minutes
-from then. A number that comes after all is not lost; duplicates are no news. The first number seen of
-a node, and of a transaction, is taken as its first: what came before we listened is not known.
+Every node numbers its messages per boot from 1; a heartbeat carries the last number used, which shows
+losses at the end. A number passed over is missing; it is lost when it has not come within 120 s of
+journaled time after it was passed over, or 600 s while the node drains a backlog. Raised at 5 or more
+lost, and 1 % or more, of the numbers of the last 60 minutes, or of the last 200 if those are more; or
+when a number within a transaction (``seqNo``) is lost, for 60 minutes from then. A number that comes
+after all is not lost; duplicates are no news. The first number seen of a node, and of a transaction, is
+taken as its first: what came before we listened is not known.
 
-A node is judged when a number becomes lost or comes after all, and every 60 s while it is raised or lost enough. It starts when the first of the lost numbers was passed over, and clears 60 s after neither condition holds.
+A node is judged when a number becomes lost or comes after all, and every 60 s while it is raised or lost
+enough. It starts when the first of the lost numbers was passed over, and clears 60 s after neither
+condition holds.
 """
 
 from __future__ import annotations
@@ -184,8 +187,10 @@ class Detector(NodeDetector):
     def _earliest(self) -> int:
         return int(self._nodes.rows["due_ns"][: self._nodes.n].min(initial=NEVER))
 
-    def _reserve(self, seen: Observed) -> None:
+    def process(self, seen: Observed, out: Emissions) -> None:
+        """Take in one batch and emit what changed."""
         self._nodes.reserve(seen.devices.n_nodes)
+        super().process(seen, out)
 
     def _walk(self, seen: Observed, at: int, stop: int) -> int:
         m = seen.messages
@@ -270,7 +275,7 @@ class Detector(NodeDetector):
         enough = lost >= self._config.lost_least and lost >= self._config.lost_share * numbers
         evidence: dict[str, Any] = {"lost": lost, "numbers": numbers, "lost_in_transactions": in_tx}
         if numbers:
-            evidence["lost_percent"] = round(100.0 * lost / numbers, 3)
+            evidence["lost_percent"] = round(100.0 * lost / numbers, 6)
         start_ns = min(since_ns if enough else NEVER, tx_since_ns)
         self._change(node, enough or in_tx > 0, start_ns, (order, now_ns), evidence, out)
         pending_ns = min(gaps.pending_ns if gaps else NEVER, self._transactions.pending_ns(node))

@@ -1,19 +1,20 @@
 """A node, or a station behind a gateway, is not heard any more.
 
-A node is offline when its will says so and no word of it follows within `will_grace_s`, or when nothing came from it
-for three of its heartbeat periods. A will older than the last birth (by boot, then cid), a will or birth that
-was only retained, and the silence of a node never heard are no news. A station behind a gateway is offline
-when ``up/link`` says so, or when it is in a transaction and sent no rows for three of its gateway's `batch_s`
-while the gateway itself was heard: the clock of that silence starts anew when the gateway returns from a
-silence of its own, or drains a backlog.
+A node is offline when its will says so and no word of it follows within `will_grace_s`, or when nothing
+came from it for three of its heartbeat periods. A will older than the last birth (by boot, then cid), a
+will or birth that was only retained, and the silence of a node never heard are no news. A station behind
+a gateway is offline when ``up/link`` says so, or when it is in a transaction and sent no rows for three
+of its gateway's `batch_s` while the gateway itself was heard: the clock of that silence starts anew when
+the gateway returns from a silence of its own, or drains a backlog.
 
-Time is the journal's. After a stretch in which nothing was journaled at all, not even ticks, it is we who did not
-listen: all silences start anew.
+Time is the journal's. After a stretch in which nothing was journaled at all, not even ticks, it is we who
+did not listen: all silences start anew.
 
-The finding starts at the will, at the link's time, or when it was last heard; it ends with the first word after that
-and clears 60 s later, if it stays. It is planned (severity info) when a maintenance window (operator message
-``maintenance``) covers it, until that ends, or when all connectors that said anything were Unavailable. What a
-gateway tells late (link messages from a backlog) is raised live if it still stands after 600 s.
+The finding starts at the will, at the link's time, or when it was last heard; it ends with the first word
+after that and clears 60 s later, if it stays. It is planned (severity info) when a maintenance window
+(operator message ``maintenance``) covers it, until that ends, or when all connectors that said anything
+were Unavailable. What a gateway tells late (link messages from a backlog) is raised live if it still
+stands after 600 s.
 """
 
 from __future__ import annotations
@@ -45,23 +46,25 @@ class Config:
     Attributes
     ----------
     periods : float
-        Silent periods (of `hb_s`, behind a gateway of `batch_s`) that make it offline. Unit: periods. Default 3. Source:
-        CONVENTIONS; a deadman of three periods is common practice.
+        Silent periods (of `hb_s`, behind a gateway of `batch_s`) that make it offline. Unit: periods.
+        Default 3. Source: CONVENTIONS; a deadman of three periods is common practice.
     will_grace_s : float
-        A will followed by a word within this time is a reconnect. Unit: s. Default 5. Source: a broker publishes the old
-        session's will when the same client connects again.
+        A will followed by a word within this time is a reconnect. Unit: s. Default 5. Source: a broker
+        publishes the old session's will when the same client connects again.
     undeclared_hb_s : float
-        Heartbeat period of nodes that declare none. Unit: s. Default 1800. Source: libocpp's default heartbeat.
+        Heartbeat period of nodes that declare none. Unit: s. Default 1800. Source: libocpp's default
+        heartbeat.
     hold_s : float
         Clear this long after it was heard again. Unit: s. Default 60. Source: CONVENTIONS, clear.
     listen_gap_s : float
-        A longer stretch without any journal entry means that we did not listen. Unit: s. Default 30. Source: ticks are
-        journaled each second.
+        A longer stretch without any journal entry means that we did not listen. Unit: s. Default 30.
+        Source: ticks are journaled each second.
     live_max_age_s : float
-        A link message about something older is backlog. Unit: s. Default 900. Source: CONVENTIONS, live_max_age_s.
+        A link message about something older is backlog. Unit: s. Default 900. Source: CONVENTIONS,
+        live_max_age_s.
     settle_s : float
-        Time after which what was told late, and still stands, is raised live. Unit: s. Default 600. Source: CONVENTIONS,
-        a gap is final after 600 s while a backlog drains.
+        Time after which what was told late, and still stands, is raised live. Unit: s. Default 600.
+        Source: CONVENTIONS, a gap is final after 600 s while a backlog drains.
     """
 
     periods: float = 3.0

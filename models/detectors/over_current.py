@@ -1,9 +1,10 @@
 """Car draws more than it was offered: a phase above offered x 1.10 + 0.5 A for 7 s and two samples.
 
-Offered is the last ``Current.Offered`` of the EVSE that is at most 15 minutes old. On AC EVSEs the phase currents decide;
-on DC ones ``Current.Import``, the output. A current without phase of an AC EVSE is a phase's current where the
-inventory declares one phase; elsewhere it may be a phase's or the sum of all, so it is judged only
-against the limit times the number of phases (three where none is declared): beyond that it is too much either way.
+Offered is the last ``Current.Offered`` of the EVSE that is at most 15 minutes old. On AC EVSEs the phase
+currents decide; on DC ones ``Current.Import``, the output. A current without phase of an AC EVSE is a
+phase's current where the inventory declares one phase; elsewhere it may be a phase's or the sum of all,
+so it is judged only against the limit times the number of phases (three where none is declared): beyond
+that it is too much either way.
 """
 
 from __future__ import annotations
@@ -50,20 +51,21 @@ class Config:
     Attributes
     ----------
     factor : float
-        Share of the offered current that may flow. Unit: 1 (per unit). Default 1.10. Source: EVerest EvseManager,
-        soft over-current tolerance 10 %.
+        Share of the offered current that may flow. Unit: 1 (per unit). Default 1.10. Source: EVerest
+        EvseManager, soft over-current tolerance 10 %.
     margin_a : float
         Added to it. Unit: A. Default 0.5. Source: EVerest EvseManager, measurement noise.
     least_s : float
-        Time that the condition must last. Unit: s. Default 7. Source: EVerest EvseManager; a car has 5 s to follow
-        (IEC 61851-1).
+        Time that the condition must last. Unit: s. Default 7. Source: EVerest EvseManager; a car has 5 s
+        to follow (IEC 61851-1).
     least_samples : int
         Samples that it must last. Unit: samples. Default 2. Source: CONVENTIONS.
     hold_s : float
-        Clear after this long without it. Unit: s. Default 60. Source: CONVENTIONS, max(raise duration, 60 s).
+        Clear after this long without it. Unit: s. Default 60. Source: CONVENTIONS, max(raise duration, 60
+        s).
     gap_s : float
-        Two samples further apart are not one run. Unit: s. Default 1800. Source: twice the slowest usual meter interval
-        (OCPP aligned data, 900 s).
+        Two samples further apart are not one run. Unit: s. Default 1800. Source: twice the slowest usual
+        meter interval (OCPP aligned data, 900 s).
     offered_max_age_s : float
         An older offer is not known any more. Unit: s. Default 900. Source: OCPP aligned data interval.
     """

@@ -1,7 +1,7 @@
 """Supply voltage too high: a phase's ten-minute mean above 1.10 Un, or its one-minute mean above 1.15 Un.
 
-Windows, phases, start, clear and readings that say nothing are those of `under_voltage`. An EVSE that no birth
-declared is judged by the limits of a 240 V grid.
+Windows, phases, start, clear and readings that say nothing are those of `under_voltage`. An EVSE that no
+birth declared is judged by the limits of a 240 V grid.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ class Config:
     Attributes
     ----------
     ten_min_pu : float
-        Ten-minute mean above this share of Un raises. Unit: 1 (per unit). Default 1.10. Source: EN 50160, 95 % of the
-        ten-minute means of a week within +-10 %.
+        Ten-minute mean above this share of Un raises. Unit: 1 (per unit). Default 1.10. Source: EN 50160,
+        95 % of the ten-minute means of a week within +-10 %.
     one_min_pu : float
-        One-minute mean above this share raises. Unit: 1 (per unit). Default 1.15. Source: CONVENTIONS; above EN 50160's
-        hard +10 % by a tolerance for the meter and for swells.
+        One-minute mean above this share raises. Unit: 1 (per unit). Default 1.15. Source: CONVENTIONS;
+        above EN 50160's hard +10 % by a tolerance for the meter and for swells.
     unpowered_pu : float
-        Readings with all phases below this share say nothing. Unit: 1 (per unit). Default 0.05. Source: EN 50160,
-        interruption below 5 %.
+        Readings with all phases below this share say nothing. Unit: 1 (per unit). Default 0.05. Source:
+        EN 50160, interruption below 5 %.
     ten_min_samples : int
         Samples that a ten-minute mean needs. Unit: samples. Default 3. Source: CONVENTIONS, means.
     undeclared_v : float
-        Un taken for EVSEs without inventory. Unit: V. Default 240. Source: highest common nominal voltage of the
-        200 V class (IEC 60038, ANSI C84.1).
+        Un taken for EVSEs without inventory. Unit: V. Default 240. Source: highest common nominal voltage
+        of the 200 V class (IEC 60038, ANSI C84.1).
     stale_s : float
-        A window that ended longer ago than this when it could be judged is no live finding. Unit: s. Default 900.
-        Source: CONVENTIONS, live_max_age_s.
+        A window that ended longer ago than this when it could be judged is no live finding. Unit: s.
+        Default 900. Source: CONVENTIONS, live_max_age_s.
     """
 
     ten_min_pu: float = 1.10
@@ -62,8 +62,8 @@ class Config:
         )
         if self.one_min_pu < self.ten_min_pu:
             raise ConfigError(
-                f"[detectors.over_voltage] one_min_pu = {self.one_min_pu} is below ten_min_pu = {self.ten_min_pu}:"
-                " the shorter window has the wider limit"
+                f"[detectors.over_voltage] one_min_pu = {self.one_min_pu} is below ten_min_pu ="
+                f" {self.ten_min_pu}: the shorter window has the wider limit"
             )
 
 

@@ -1,9 +1,10 @@
 """Import register falls by more than two resolutions of the meter.
 
-The fall is measured from the highest register since the last one found, so that many small falls count as what they
-add up to. No rollback is: another meter (the inventory declares a new serial), and the roll-over of a meter whose
-modulus is declared, if the energy it implies could have flowed since the last register (1.5 x `p_max_w`, 1 MW when
-unknown). The finding starts at the last register before the fall and clears after 60 s without another.
+The fall is measured from the highest register since the last one found, so that many small falls count as
+what they add up to. No rollback is: another meter (the inventory declares a new serial), and the
+roll-over of a meter whose modulus is declared, if the energy it implies could have flowed since the last
+register (1.5 x `p_max_w`, 1 MW when unknown). The finding starts at the last register before the fall and
+clears after 60 s without another.
 """
 
 from __future__ import annotations
@@ -40,13 +41,16 @@ class Config:
     Attributes
     ----------
     resolutions : float
-        A fall beyond this many resolutions counts. Unit: resolutions of the meter. Default 2. Source: CONVENTIONS.
+        A fall beyond this many resolutions counts. Unit: resolutions of the meter. Default 2. Source:
+        CONVENTIONS.
     hold_s : float
         Clear after this long without a fall. Unit: s. Default 60. Source: CONVENTIONS, clear.
     power_factor : float
-        A roll-over may imply at most this share of `p_max_w`. Unit: 1. Default 1.5. Source: CONVENTIONS, implausible.
+        A roll-over may imply at most this share of `p_max_w`. Unit: 1. Default 1.5. Source: CONVENTIONS,
+        implausible.
     unknown_p_max_w : float
-        `p_max_w` where the inventory has none. Unit: W. Default 1000000. Source: above the largest public chargers.
+        `p_max_w` where the inventory has none. Unit: W. Default 1000000. Source: above the largest public
+        chargers.
     """
 
     resolutions: float = 2.0

@@ -1,10 +1,12 @@
 """Import register stands still while energy flows.
 
-Raised when the register stands for at least 60 s and at two readings running (one reading may be stale) although, since it last advanced, the integral of ``Power.Active.Import`` (or of the sum of its phases) exceeds
-the greatest of two resolutions, 50 Wh, and what sampling can account for: P T / 2 for each step of the power, where
-T is the time between the two samples. The integral is the trapezoid over event time; two samples further apart than
-three declared sample periods (at least 60 s; 1800 s where none is declared) add nothing, since what flowed
-between them is not known. It starts at the last advance of the register and clears 60 s after the next.
+Raised when the register stands for at least 60 s and at two readings running (one reading may be stale)
+although, since it last advanced, the integral of ``Power.Active.Import`` (or of the sum of its phases)
+exceeds the greatest of two resolutions, 50 Wh, and what sampling can account for: P T / 2 for each step
+of the power, where T is the time between the two samples. The integral is the trapezoid over event time;
+two samples further apart than three declared sample periods (at least 60 s; 1800 s where none is
+declared) add nothing, since what flowed between them is not known. It starts at the last advance of the
+register and clears 60 s after the next.
 """
 
 from __future__ import annotations
@@ -43,24 +45,27 @@ class Config:
     Attributes
     ----------
     resolutions : float
-        Energy of this many resolutions may flow. Unit: resolutions of the meter. Default 2. Source: CONVENTIONS.
+        Energy of this many resolutions may flow. Unit: resolutions of the meter. Default 2. Source:
+        CONVENTIONS.
     least_wh : float
         Energy that may flow in any case. Unit: Wh. Default 50. Source: CONVENTIONS.
     least_s : float
-        Time for which the register must stand. Unit: s. Default 60. Source: meters that refresh their register each minute.
+        Time for which the register must stand. Unit: s. Default 60. Source: meters that refresh their
+        register each minute.
     least_readings : int
-        Readings of the register beyond the limit. Unit: readings. Default 2. Source: a stale register in one reading is
-        lawful (seen in the sample log).
+        Readings of the register beyond the limit. Unit: readings. Default 2. Source: a stale register in
+        one reading is lawful (seen in the sample log).
     hold_s : float
-        Clear this long after the register advances again. Unit: s. Default 60. Source: CONVENTIONS, clear.
+        Clear this long after the register advances again. Unit: s. Default 60. Source: CONVENTIONS,
+        clear.
     gap_samples : float
-        Longest time between two power samples that are integrated. Unit: declared sample periods. Default 3. Source:
-        two lost samples in a row are bridged.
+        Longest time between two power samples that are integrated. Unit: declared sample periods. Default
+        3. Source: two lost samples in a row are bridged.
     gap_least_s : float
         Never shorter than this. Unit: s. Default 60. Source: three periods of a 20 s cadence.
     gap_undeclared_s : float
-        The same where no period is declared. Unit: s. Default 1800. Source: twice the slowest usual meter interval (OCPP
-        aligned data, 900 s).
+        The same where no period is declared. Unit: s. Default 1800. Source: twice the slowest usual meter
+        interval (OCPP aligned data, 900 s).
     """
 
     resolutions: float = 2.0
@@ -172,8 +177,8 @@ def _judge(rec: Any, i: int, time: Timeline, resolution: int, limits: _Limits, o
         rec["raised"] = 1
         rec["live"] = time.live[i]
         j = emit(
-            out, time.evse[i], RAISE, WARNING, rec["live"], rec["start_ns"], t, time.order[i], time.effect_ns[i],
-            rec["energy_wh"] / limit,
+            out, time.evse[i], RAISE, WARNING, rec["live"], rec["start_ns"], t,
+            time.order[i], time.effect_ns[i], rec["energy_wh"] / limit,
         )  # fmt: skip
         out.evidence[j, 0] = rec["energy_wh"]
         out.evidence[j, 1] = limit

@@ -1,15 +1,16 @@
 """What stations report themselves, raised under the code it means here.
 
-Events (``up/event`` and their like) are read by the event map of `models.faults`: a CX code, an OCPP 1.6 error code, an
-EVerest error or the OCPP 2.x trigger EVCommunicationLost becomes its finding code; what only the station can know
-stays `station_reported`, one finding per station code. The scope is the EVSE where the event names one and the code
-is about EVSEs, else the station. Cable-check and precharge failures (CX011, CX012) are failed starts and no findings
-of their own.
+Events (``up/event`` and their like) are read by the event map of `models.faults`: a CX code, an OCPP 1.6
+error code, an EVerest error or the OCPP 2.x trigger EVCommunicationLost becomes its finding code; what
+only the station can know stays `station_reported`, one finding per station code. The scope is the EVSE
+where the event names one and the code is about EVSEs, else the station. Cable-check and precharge
+failures (CX011, CX012) are failed starts and no findings of their own.
 
-An event raises at its first occurrence. It clears on ``cleared``, on the next normal state of its EVSE (of any EVSE for a
-station's event), or 24 h after the last occurrence. An event older than 15 minutes when it arrives is backlog;
-if it still stands after the time in which a backlog drains, it is raised live. Severity is the station's own (OCPP
-0 to 3 critical, 4 to 6 warning, 7 to 9 info), else that of the code.
+An event raises at its first occurrence. It clears on ``cleared``, on the next normal state of its EVSE
+(of any EVSE for a station's event), or 24 h after the last occurrence. An event older than 15 minutes
+when it arrives is backlog; if it still stands after the time in which a backlog drains, it is raised
+live. Severity is the station's own (OCPP 0 to 3 critical, 4 to 6 warning, 7 to 9 info), else that of the
+code.
 """
 
 from __future__ import annotations
@@ -59,14 +60,17 @@ class Config:
     Attributes
     ----------
     longest_s : float
-        An event clears this long after its last occurrence. Unit: s. Default 86400. Source: CONVENTIONS, clear.
+        An event clears this long after its last occurrence. Unit: s. Default 86400. Source: CONVENTIONS,
+        clear.
     live_max_age_s : float
-        An event older than this at arrival is backlog. Unit: s. Default 900. Source: CONVENTIONS, live_max_age_s.
+        An event older than this at arrival is backlog. Unit: s. Default 900. Source: CONVENTIONS,
+        live_max_age_s.
     settle_s : float
-        Time after which an event from backlog that still stands is raised live. Unit: s. Default 600. Source:
-        CONVENTIONS, a gap is final after 600 s while a backlog drains.
+        Time after which an event from backlog that still stands is raised live. Unit: s. Default 600.
+        Source: CONVENTIONS, a gap is final after 600 s while a backlog drains.
     open_max : int
-        Conditions remembered; beyond, the oldest is cleared. Unit: conditions. Default 100000. Source: bound of memory.
+        Conditions remembered; beyond, the oldest is cleared. Unit: conditions. Default 100000. Source:
+        bound of memory.
     """
 
     longest_s: float = 86_400.0

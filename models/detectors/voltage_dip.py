@@ -1,10 +1,12 @@
 """Short supply voltage dip: a sample below 0.90 Un that recovers within 60 s.
 
-Needs samples at least every 20 s (the node's declared `sample_s`), else a dip cannot be told from low voltage. It is
-raised at the first sample with all phases at 0.90 Un or more, starts at the first low sample, ends at the
-recovery, and clears 60 s after the last dip. A low voltage that lasts longer is `under_voltage`, never a dip.
+Needs samples at least every 20 s (the node's declared `sample_s`), else a dip cannot be told from low
+voltage. It is raised at the first sample with all phases at 0.90 Un or more, starts at the first low
+sample, ends at the recovery, and clears 60 s after the last dip. A low voltage that lasts longer is
+`under_voltage`, never a dip.
 
-Phases and readings that say nothing are those of `under_voltage`: all phases below 5 % is an interruption.
+Phases and readings that say nothing are those of `under_voltage`: all phases below 5 % is an
+interruption.
 """
 
 from __future__ import annotations
@@ -41,21 +43,23 @@ class Config:
     Attributes
     ----------
     dip_pu : float
-        A sample below this share of Un is low. Unit: 1 (per unit). Default 0.90. Source: EN 50160, dip threshold.
+        A sample below this share of Un is low. Unit: 1 (per unit). Default 0.90. Source: EN 50160, dip
+        threshold.
     longest_s : float
-        Longest time from the first low sample to the recovery. Unit: s. Default 60. Source: EN 50160, dips last up to a
-        minute; CONVENTIONS.
+        Longest time from the first low sample to the recovery. Unit: s. Default 60. Source: EN 50160,
+        dips last up to a minute; CONVENTIONS.
     sample_max_s : float
         Slower nodes are not judged. Unit: s. Default 20. Source: CONVENTIONS.
     hold_s : float
         Clear after this long without a dip. Unit: s. Default 60. Source: CONVENTIONS, clear.
     unpowered_pu : float
-        Readings with all phases below this share say nothing. Unit: 1 (per unit). Default 0.05. Source: EN 50160,
-        interruption below 5 %.
+        Readings with all phases below this share say nothing. Unit: 1 (per unit). Default 0.05. Source:
+        EN 50160, interruption below 5 %.
     undeclared_v : float
         Un taken for EVSEs without inventory. Unit: V. Default 208. Source: as in `under_voltage`.
     undeclared_floor_v : float
-        Voltages below this say nothing of EVSEs without inventory. Unit: V. Default 150. Source: as in `under_voltage`.
+        Voltages below this say nothing of EVSEs without inventory. Unit: V. Default 150. Source: as in
+        `under_voltage`.
     """
 
     dip_pu: float = 0.90
@@ -164,7 +168,7 @@ def _dip_kernel(
 ) -> int:
     n, room = len(time.evse), len(out.order) - ROOM
     evse, time_ns, live = time.evse, time.time_ns, time.live
-    chosen = np.empty(3, np.int16)
+    chosen = np.empty(4, np.int16)
     i = start
     while i < n:
         e = evse[i]
@@ -178,15 +182,14 @@ def _dip_kernel(
         least = max(limits.unpowered * u_n, floor)
         if pick_phases(inv.dc[e], inv.phases[e], columns, chosen) == 0:
             judged = False
-        one, two, three = (
-            phase_view(values, chosen, 0),
-            phase_view(values, chosen, 1),
-            phase_view(values, chosen, 2),
-        )
+        one, two = phase_view(values, chosen, 0), phase_view(values, chosen, 1)
+        three, single = phase_view(values, chosen, 2), phase_view(values, chosen, 3)
         while i < n and evse[i] == e:
             if out.used[0] > room:
                 return i
             a = one[i] if chosen[0] >= 0 else np.nan
+            if chosen[3] >= 0 and a != a:
+                a = single[i]
             b = two[i] if chosen[1] >= 0 else np.nan
             c = three[i] if chosen[2] >= 0 else np.nan
             if judged and (a >= least or b >= least or c >= least):

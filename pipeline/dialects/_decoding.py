@@ -14,6 +14,22 @@ BAD_BYTES: Final = (msgspec.MsgspecError, RecursionError, ValueError, TypeError,
 _SHOWN: Final = 500
 
 
+def plain(value: Any) -> Any:
+    """Return `value` as JSON would carry it, for fields that may hold anything.
+
+    Raises
+    ------
+    DecodeError
+        If JSON or MessagePack, in which it is stored, cannot carry it (such as integers beyond 64 bits).
+    """
+    try:
+        carried = msgspec.json.decode(msgspec.json.encode(value))
+        msgspec.msgpack.encode(carried)
+    except BAD_BYTES as error:
+        raise DecodeError("schema", f"a value that cannot be kept: {error}"[:_SHOWN]) from error
+    return carried
+
+
 class Decoder(Protocol):
     """A msgspec decoder of either format."""
 

@@ -123,7 +123,7 @@ def _put_event(call: Call, event: t.EventData, at: int, taxonomy: str, code: str
         value=text,
         severity=event.severity,
         cleared=bool(event.cleared) or over,
-        cause="" if event.cause is None else str(event.cause),
+        cause=event.cause or "",
         tech_info=event.tech_info or "",
     )
 

@@ -13,6 +13,7 @@ from models.meter_reader import count_name
 from models.units import MAX_REGISTER_MWH, NO_REGISTER, mwh_from_wh
 
 from . import Sink
+from ._decoding import plain
 from ._ocpp_types import MeterValue, SampledValue, time_ns
 from ._ocpp_units import (
     DEFAULT_LOCATION,
@@ -103,7 +104,7 @@ def read_samples(meter_values: list[MeterValue], ignored: dict[str, int]) -> Sam
 
 def _take(sample: SampledValue, reading: Reading, samples: Samples, ignored: dict[str, int]) -> None:
     if sample.signed_meter_value is not None:
-        samples.signed.append(sample.signed_meter_value)
+        samples.signed.append(plain(sample.signed_meter_value))
     if sample.format == "SignedData":
         samples.signed.append({"measurand": sample.measurand or DEFAULT_MEASURAND, "data": str(sample.value)})
         return

@@ -25,7 +25,8 @@ Number = Annotated[str, Meta(max_length=8192)] | Annotated[int, Meta(ge=-(2**62)
 TransactionId = WholeNumber | Annotated[str, Meta(min_length=1, max_length=255)]
 
 _TIME: Final = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,12}))?\s?(?:([Zz])|([+-])(\d\d):?(\d\d))?",
+    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,12}))?\s?"
+    r"(?:([Zz])|([+-])([01]\d|2[0-3]):?([0-5]\d))?",
     re.ASCII,
 )
 
@@ -249,8 +250,8 @@ class EventData(Wire):
     component: Component
     variable: Variable
     trigger: Name = "Alerting"
-    actual_value: Text | int | float | bool = ""
-    cause: Any = None
+    actual_value: Text | WholeNumber | float | bool = ""
+    cause: Text | None = None
     tech_code: Name | None = None
     tech_info: Text | None = None
     cleared: bool | None = None

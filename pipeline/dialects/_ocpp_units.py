@@ -79,6 +79,7 @@ _PLACED_AT_OUTLET: Final = "Temperature"
 #: Values beyond this are garbage whatever the unit.
 MAX_VALUE: Final = Decimal(10) ** 15
 _MAX_TEXT: Final = 64
+_MAX_EXPONENT: Final = 40
 _MAX_MULTIPLIER: Final = 24
 
 
@@ -110,9 +111,10 @@ def number(text: str | float) -> Decimal | None:
         value = Decimal(spelled)
     except InvalidOperation:
         return None
-    if not value.is_finite() or abs(value) > MAX_VALUE:
+    # exponents first: arithmetic on 1e999999999 would overflow the decimal context
+    if not value.is_finite() or value.adjusted() > _MAX_EXPONENT or value.copy_abs() > MAX_VALUE:
         return None
-    return value
+    return value if value.adjusted() >= -_MAX_EXPONENT else Decimal(0)
 
 
 def convert(value: Decimal, unit: str, multiplier: int, wanted: str) -> Decimal | None:

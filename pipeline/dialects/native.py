@@ -19,7 +19,7 @@ from models.units import NS_PER_MS, mwh_from_wh
 
 from . import Dialect, Message, Sink
 from . import _native_wire as wire
-from ._decoding import BAD_BYTES, read
+from ._decoding import BAD_BYTES, plain, read
 from ._native_meter import put_series
 
 TAXONOMIES: Final = ("mrec", "uec", "ocpp16", "everest", "ocpp2", "vendor")
@@ -141,20 +141,6 @@ def _text(value: Any) -> str:
     if isinstance(value, bool | int | float):
         return str(value).lower() if isinstance(value, bool) else str(value)
     return msgspec.json.encode(plain(value)).decode()
-
-
-def plain(value: Any) -> Any:
-    """Return `value` as JSON would carry it.
-
-    Raises
-    ------
-    DecodeError
-        If JSON cannot carry it (MessagePack can hold more).
-    """
-    try:
-        return msgspec.json.decode(msgspec.json.encode(value))
-    except BAD_BYTES as error:
-        raise DecodeError("schema", f"a value that JSON cannot carry: {error}"[:500]) from error
 
 
 def _status(message: Message, body: wire.Status, out: Sink) -> None:

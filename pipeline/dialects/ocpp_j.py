@@ -66,7 +66,9 @@ class Config:
     answer_timeout_s : float
         How long a call waits for its answer (OCPP leaves it open; 30 to 60 s is usual).
     repeat_s : float
-        How long a message id is remembered: the same call again within it is a repetition.
+        How long a message id is remembered: the same call with the same content again within it is a
+        repetition (redelivery by the broker, one retry of the station). Stations with simple id
+        generators use an id again for a new call; 180 s later was the soonest seen in a log.
     token_salt : str
         Put before a token when it is hashed.
     """
@@ -74,7 +76,7 @@ class Config:
     form: str = "raw"
     answers: bool = True
     answer_timeout_s: float = 60.0
-    repeat_s: float = 300.0
+    repeat_s: float = 120.0
     token_salt: str = ""
 
     def __post_init__(self) -> None:

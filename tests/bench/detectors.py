@@ -1,8 +1,9 @@
 """Time per reading and bytes per EVSE of every detector.
 
-``python -m tests.bench.detectors [--rows 1000000] [--evses 100] [--messages 100]``: a stream of 60-row messages with 10
-channels, healthy and noisy, `--messages` of them a batch, no emissions expected. Best of three passes per detector,
-one core; the last line is the sum. Prints the figures as a table and, with ``--json``, as one JSON line.
+``python -m tests.bench.detectors [--rows 1000000] [--evses 100] [--messages 100]``: a stream of 60-row
+messages with 10 channels, healthy and noisy, `--messages` of them a batch, no emissions expected. Best of
+three passes per detector, one core; the last line is the sum. Prints the figures as a table and, with
+``--json``, as one JSON line.
 """
 
 from __future__ import annotations
@@ -48,7 +49,11 @@ def fleet(n: int) -> DeviceTable:
         devices.declare(
             row,
             EvseInventory(
-                evse=1, phases=3, p_max_w=22_080.0, meter=Meter(f"M{i}"), conns=(Connector(1, "IEC_62196_T2", 32.0),)
+                evse=1,
+                phases=3,
+                p_max_w=22_080.0,
+                meter=Meter(f"M{i}"),
+                conns=(Connector(1, "IEC_62196_T2", 32.0),),
             ),
         )
         devices.sample_ns[node] = NS_PER_S
@@ -72,7 +77,9 @@ def stream(devices: DeviceTable, n_rows: int, per_batch: int) -> list[Observed]:
         rows = ReadingBatch.empty(per_batch * ROWS, slots)
         rows.evse[:] = np.repeat(evse[order], ROWS)
         minute = numbers // n_evses
-        rows.time_ns[:] = (T0_NS + minute[order][:, None] * 60 * NS_PER_S + np.arange(ROWS) * NS_PER_S).ravel()
+        rows.time_ns[:] = (
+            T0_NS + minute[order][:, None] * 60 * NS_PER_S + np.arange(ROWS) * NS_PER_S
+        ).ravel()
         rows.order[:] = np.repeat(numbers[order], ROWS)
         rows.effect_ns[:] = rows.time_ns
         rows.state[:] = b.IN_TRANSACTION | b.CHARGING | b.STATE_KNOWN
@@ -132,7 +139,11 @@ def main() -> None:
     size = sum(size for _, size, _ in figures.values())
     print(f"{'all':32}{total:9.2f}{size / args.evses:12.0f}")
     if args.json:
-        print(json.dumps({"ns_per_row": round(total, 2), "bytes_per_evse": size / args.evses, "rows": args.rows}))
+        print(
+            json.dumps(
+                {"ns_per_row": round(total, 2), "bytes_per_evse": size / args.evses, "rows": args.rows}
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ def run(case: Path) -> tuple[list[dict[str, Any]], list[str]]:
     module = plugins.load("pipeline.dialects", case.parent.name)
     own = options.get(case.parent.name, {})
     dialect = module.build(own)
-    outcomes, errors = [], []
+    outcomes: list[dict[str, Any]] = []
+    errors: list[str] = []
     for frame in read_frames(case / "input.jsonl"):
         for i in range(len(frame)):
             sink = CollectingSink()

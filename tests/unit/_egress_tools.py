@@ -34,7 +34,7 @@ def letters(data: Path) -> list[tuple[str, str, int, bytes, str]]:
         return [(x.consumer, x.stream, x.seq, x.blob, x.reason) for x in box.list()]
 
 
-def until(condition: Callable[[], Any], what: str, timeout_s: float = 20.0) -> None:
+def until(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, what

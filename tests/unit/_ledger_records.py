@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,6 +22,9 @@ from models.records import Dead
 
 Record = tuple[str, int, bytes]
 QUARTER_MS = 900_000
+
+#: Where a test that is not about durability keeps its files: in memory, where a commit costs nothing.
+IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 def blob(*records: Any) -> bytes:

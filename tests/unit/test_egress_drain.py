@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from connectors.mqtt_link import Backoff
+from connectors.outbox import DeadLetter
 from models.errors import RetryLater
 from pipeline.egress import dead_letter_path
 from pipeline.egress_drain import Drain
@@ -124,3 +125,25 @@ def test_what_waits_at_the_end_is_delivered_in_the_time_there_is(tmp_path: Path)
         time.sleep(0.05)
         put(tmp_path, [("points", 0, b"late")])
     assert drain.state.delivered == 5_001
+
+
+def test_threads_that_open_a_new_dead_letter_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    failures: list[Exception] = []
+
+    def open_and_add(path: Path, number: int) -> None:
+        try:
+            with DeadLetter(path) as box:
+                box.add("fake", "points", number, b"x", "no", 0)
+        except Exception as error:
+            failures.append(error)
+
+    for attempt in range(8):
+        path = tmp_path / f"{attempt}.db"
+        threads = [threading.Thread(target=open_and_add, args=(path, i)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        with DeadLetter(path) as box:
+            assert box.count() == 4
+    assert not failures

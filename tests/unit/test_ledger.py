@@ -26,6 +26,7 @@ from models.outputs import STREAMS as OUTPUT_STREAMS
 from tests.servers.postgresql import PostgresServer
 
 from ._ledger_records import (
+    IN_MEMORY,
     QUARTER_MS,
     Record,
     account,
@@ -114,7 +115,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[A
 def test_any_order_and_any_repetition_leave_the_same_tables(
     expected: dict[str, list[tuple[Any, ...]]], records: list[Record], again: list[Record], rng: random.Random
 ) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
         url = f"sqlite:///{folder}/ledger.sqlite"
         ledger = Ledger(url)
         mixed = records + again

@@ -15,7 +15,7 @@ from connectors.ledger import Ledger
 from connectors.ledger_reader import LedgerReader
 from models.outputs import Account
 
-from ._ledger_records import account, blob, dump
+from ._ledger_records import IN_MEMORY, account, blob, dump
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_an_account_cut_anew_replaces_what_follows(ledger: Ledger) -> None:
 @settings(max_examples=15)
 def test_the_account_may_be_applied_again_from_any_point(restart: int, cuts: list[int]) -> None:
     records = [account(a, a + 5) for a in range(0, 40, 5)] + [account(15, 22), account(22, 40)]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
         ledger = Ledger(f"sqlite:///{folder}/l.sqlite")
         ledger.apply("account", [(0, blob(*records))])
         once = ranges(ledger)

@@ -12,13 +12,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from models import lineprotocol as lp
+from models import rollups
 from models._words import Scratch
 from models.batch import ReadingBatch
 from models.channels import CHANNEL_ID, CHANNELS, REGISTER_CHANNEL
 from models.devices import DeviceTable
 from models.outputs import FindingChange, IntervalRow, RollupRows
 from models.points import PointEncoder, encode_point, finding_lines
-from models.schema import MEASUREMENTS, split_unit
+from models.schema import MEASUREMENTS, ROLLUP_MEASUREMENT, split_unit
 from models.units import NO_REGISTER, NS_PER_MS
 from tests.naive import lineprotocol as naive
 
@@ -170,6 +171,13 @@ def test_a_line_that_cannot_fit_is_refused() -> None:
         lp.encode_rows(*args, Scratch(50, 80))
 
 
+def test_rows_of_unknown_series_are_refused_not_read_from_somewhere() -> None:
+    rows = ReadingBatch.empty(1, (CHANNEL_ID["Power.Active.Import"],))
+    rows.evse[:] = 3
+    with pytest.raises(IndexError, match="rows of series 3 to 3, but 1 series are known"):
+        PointEncoder(fleet([("a", "b", 1)])).readings(rows)
+
+
 def test_field_names_too_long_or_too_precise_are_refused() -> None:
     with pytest.raises(ValueError, match="names have at most 30 bytes"):
         lp.field_names(["x" * 31], [0])
@@ -285,6 +293,10 @@ def test_the_schema_keeps_the_rules_of_every_influxdb(measurement: Any) -> None:
 def test_units_stand_last_in_roll_up_names() -> None:
     assert split_unit("voltage_l1_v") == ("voltage_l1", "_v")
     assert split_unit("power_factor") == ("power_factor", "")
-    fields = {f.name for f in MEASUREMENTS["ev_1m"].fields}
-    assert {"power_mean_w", "voltage_l1_min_v", "soc_last_percent", "temperature_cable_max_c"} <= fields
-    assert {"frequency_mean_hz", "energy_import_wh", "readings", "current_l1_mean_a"} <= fields
+
+
+def test_the_schema_lists_exactly_what_roll_ups_write() -> None:
+    for name in ROLLUP_MEASUREMENT.values():
+        written = {*rollups.FIELDS, "readings", "energy_import_wh"}
+        assert {field.name for field in MEASUREMENTS[name].fields} == written
+    assert set(rollups.PERIODS_S) == set(ROLLUP_MEASUREMENT)

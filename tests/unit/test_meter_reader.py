@@ -378,12 +378,22 @@ def test_equal_on_damaged_messages(message: bytes, edits: list[tuple[int, int, s
     check([SIMPLE[0], bytes(damaged), bytes(damaged)[: max(0, len(damaged) - cut % 40)], SIMPLE[2]], SHARED)
 
 
+LONG = st.from_regex(r"-?[1-9][0-9]{0,2}\.[0-9]{13,19}", fullmatch=True)
+
+
 @settings(max_examples=300, deadline=None)
-@given(st.lists(NUMBERS, min_size=1, max_size=8))
+@given(st.lists(NUMBERS | LONG, min_size=1, max_size=8))
+@example(["337.83147282794969"])  # one division of its 17 digits would be rounded twice
+@example(["3.36620644402302749"])
+@example(["9007199.254740993", "90071992.54740992"])
+@example(["12.345678901234567890"])  # its digits overflow 64 bits
+@example(["1844674407370955.1617e-15", "18446744073709551616.5e-19"])
 def test_numbers_are_correctly_rounded(numbers: list[str]) -> None:
-    rows = ",".join(f"[0,{n},{n}]" for n in numbers)
-    message = f'{{"series":[{{"evse":1,"t0":5,"ch":["SoC","{REGISTER}"],"rows":[{rows}]}}]}}'
-    check([message.encode()], SHARED)
+    def message(channel: str) -> bytes:
+        rows = ",".join(f"[0,{n}]" for n in numbers)
+        return f'{{"series":[{{"evse":1,"t0":5,"ch":["{channel}"],"rows":[{rows}]}}]}}'.encode()
+
+    check([message("SoC"), message(REGISTER)], SHARED)
 
 
 @settings(max_examples=200, deadline=None)

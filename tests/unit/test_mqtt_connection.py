@@ -6,8 +6,6 @@ import datetime as dt
 import ipaddress
 import logging
 import random
-import socket
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +30,7 @@ from models.frame import Frame
 from models.outputs import Publish
 from models.secret import Secret
 from tests.servers import free_port, require
+from tests.servers.fake_broker import CONNACK_5, FakeBroker
 from tests.servers.ingesting import CLIENTS, send, wait_for
 
 CLASSES: dict[str, type[Link]] = {"paho": Receiver, "lean": LeanReceiver}
@@ -264,43 +263,6 @@ def test_publisher_reports_what_the_broker_refuses() -> None:
         ):
             wrong.publish([Publish(topic="ok/1", payload=b"")])
         wrong.close()
-
-
-class FakeBroker:
-    """Accepts one connection after the other and answers what it is told to."""
-
-    def __init__(self, *answers: bytes) -> None:
-        self.answers = answers
-        self.heard = bytearray()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while True:
-            try:
-                conn, _ = self._listener.accept()
-            except OSError:
-                return
-            with conn:
-                try:
-                    self.heard += conn.recv(65536)
-                    for answer in self.answers:
-                        conn.sendall(answer)
-                        time.sleep(0.05)
-                    while data := conn.recv(65536):
-                        self.heard += data
-                except OSError:
-                    continue
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-
-CONNACK_5 = bytes([0x20, 3, 0, 0, 0])
 
 
 @pytest.mark.parametrize("client", ["paho", "lean"])

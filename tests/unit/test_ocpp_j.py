@@ -96,10 +96,11 @@ def test_without_answers_nothing_waits() -> None:
 def test_a_repeated_call_counts_once() -> None:
     dialect = build({"repeat_s": 100})
     assert isinstance(dialect, OcppJ)
-    event = [2, "1", "SecurityEventNotification", {"type": "X", "timestamp": "2026-06-10T05:30:05Z"}]
+    body = {"type": "X", "timestamp": "2026-06-10T05:30:05Z"}
+    event = [2, "1", "SecurityEventNotification", body]
     assert len(send(dialect, event, 0).of("event")) == 1
     assert len(send(dialect, event, 50).of("event")) == 0
-    other = [*event[:3], event[3] | {"type": "Y"}]
+    other = [*event[:3], body | {"type": "Y"}]
     assert len(send(dialect, other, 60).of("event")) == 1  # the id is used again for something else
     assert len(send(dialect, event, 60, node="CP2").of("event")) == 1
     assert len(send(dialect, other, 161).of("event")) == 1

@@ -95,6 +95,7 @@ class Twin:
         self.waiting: dict[int, list[tuple[int, int, int]]] = {}
         self.rows: list[tuple[Any, ...]] = []
         self.late: list[tuple[Any, ...]] = []
+        self.metered: set[int] = set()
 
     def state(self, e: int, t: int) -> int:
         bits = 0
@@ -115,7 +116,8 @@ class Twin:
 
     def release(self, e: int, order: int) -> None:
         t, reg, _ = self.waiting[e].pop(0)
-        self.place(e, t, reg, order, (None, None))
+        if e not in self.metered:
+            self.place(e, t, reg, order, (None, None))
 
     def run(self, steps: list[Step]) -> None:
         for order, step in enumerate(steps):
@@ -135,6 +137,8 @@ class Twin:
                         entry[1 + k] = values[k]
             for (e, t), (reg, *found) in sorted(joined.items()):
                 queue = self.waiting.setdefault(e, [])
+                if reg != NO_REGISTER:
+                    self.metered.add(e)
                 while queue and queue[0][0] < t:
                     self.release(e, order)
                 if queue and queue[0][0] == t:
@@ -157,7 +161,8 @@ class Twin:
         queue = self.waiting.setdefault(e, [])
         if len(queue) == 4:
             if t <= queue[0][0]:
-                self.place(e, t, reg, order, (None, None))
+                if e not in self.metered:
+                    self.place(e, t, reg, order, (None, None))
                 return
             self.release(e, order)
         if all(w[0] != t for w in queue):
@@ -178,7 +183,7 @@ def random_steps(seed: int, n: int) -> list[Step]:
                     clock[e] += rng.randint(0, 3)
                     back = rng.randint(1, 6) if rng.random() < 0.15 else 0
                     t = T0 + (clock[e] - back) * S
-                    reg = NO_REGISTER if rng.random() < 0.3 else clock[e] * 1000
+                    reg = NO_REGISTER if e == 2 or rng.random() < 0.3 else clock[e] * 1000
                     values = tuple(
                         float("nan") if rng.random() < 0.4 else float(rng.randint(0, 9)) for _ in "ab"
                     )

@@ -1,37 +1,42 @@
 """How fast a backlog of QoS 1 messages gets from the broker into the journal, against mosquitto_sub.
 
-    python -m tests.bench.mqtt_drain [--messages 200000] [--bytes 200]
-
 Every contender drains the same backlog from its own persistent session of one mosquitto
 (``max_queued_messages 0``, no in-flight limit of the broker's), one after the other. mosquitto_sub only
 acknowledges; ingest has each message on disk first. Time counts from the connection to the last message
-(mosquitto_sub: from process start, about 10 ms more). Prints one JSON line per contender.
+(mosquitto_sub: from process start, about 10 ms more).
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
-import os
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from connectors import mqtt_wire as wire
 from connectors.broker import MosquittoBroker
 from connectors.cursors import Cursors, cursors_path
 from connectors.journal import JournalWriter
 from connectors.mqtt_settings import MqttSettings
-from pipeline import config_sections as sections
-from pipeline.config import Config
-from pipeline.ingest import Ingest, journal_file, mqtt_settings
 
+from . import config_sections as sections
+from .config import Config
+from .ingest import Ingest, journal_file, mqtt_settings
+
+#: name, client, receiver processes, MQTT version
+CONTENDERS: Final = (
+    ("mosquitto_sub", "", 0, ""),
+    ("paho x1 MQTT 5", "paho", 1, "5"),
+    ("paho x2 MQTT 5", "paho", 2, "5"),
+    ("lean x1 MQTT 5", "lean", 1, "5"),
+    ("lean x1 MQTT 3.1.1", "lean", 1, "3.1.1"),
+    ("lean x2 MQTT 5", "lean", 2, "5"),
+)
 _SITES = 50
 _TIMEOUT_S = 300.0
 
@@ -139,55 +144,27 @@ def drain_sub(port: int, count: int) -> dict[str, Any]:
     return {"seconds": round(time.perf_counter() - started, 3), "messages": count}
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--messages", type=int, default=200_000)
-    parser.add_argument("--bytes", type=int, default=200)
-    parser.add_argument("--receive-maximum", type=int, default=2_000)
-    parser.add_argument("--only", default="", help="contenders whose name contains this")
-    args = parser.parse_args(argv)
-    contenders = [
-        ("paho", 1, "5"),
-        ("paho", 2, "5"),
-        ("lean", 1, "5"),
-        ("lean", 1, "3.1.1"),
-        ("lean", 2, "5"),
-    ]
-    with tempfile.TemporaryDirectory() as scratch, MosquittoBroker() as broker:
-        print(
-            json.dumps(
-                {"machine": os.uname().machine, "cpus": os.cpu_count(), "python": sys.version.split()[0]}
-            )
-        )
+def drain(messages: int, size: int, receive_maximum: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Let every contender drain a backlog of its own, one after the other, and return their figures."""
+    out: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="chargestream-bench-") as scratch, MosquittoBroker() as broker:
         sub = MqttSettings("127.0.0.1", broker.port, "sub", version="3.1.1", filters=("evt/v1/+/+/#",))
-        for name, client, receivers, version in [("mosquitto_sub", "", 0, "")] + [
-            (f"{c} x{n} MQTT {v}", c, n, v) for c, n, v in contenders
-        ]:
-            if args.only and args.only not in name:
-                continue
+        for name, client, receivers, version in CONTENDERS:
             config = None
             if receivers:
                 slug = name.replace(" ", "-")
                 config = config_for(
-                    Path(scratch, slug), broker.port, slug, client, receivers, version, args.receive_maximum
+                    Path(scratch, slug), broker.port, slug, client, receivers, version, receive_maximum
                 )
                 for i in range(receivers):
                     open_session(mqtt_settings(config, f"-{i}" if receivers > 1 else ""))
             else:
                 open_session(sub)
-            published_s = publish(broker.port, args.messages, args.bytes)
-            answer = drain_ingest(config, args.messages) if config else drain_sub(broker.port, args.messages)
+            published_s = publish(broker.port, messages, size)
+            answer = drain_ingest(config, messages) if config else drain_sub(broker.port, messages)
             rate = round(answer["messages"] / answer["seconds"])
-            print(
-                json.dumps(
-                    {"contender": name, "per_s": rate, **answer, "published_s": round(published_s, 2)}
-                ),
-                flush=True,
-            )
+            say(f"{name}: {rate:,} messages a second")
+            out.append({"contender": name, "per_s": rate, **answer, "published_s": round(published_s, 2)})
             broker.restart()  # no contender pays for the sessions of those before it
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    best = next(row["per_s"] for row in out if row["contender"] == "mosquitto_sub")
+    return [row | {"share": round(row["per_s"] / best, 2)} for row in out]

@@ -1,0 +1,397 @@
+"""Kernels of `models.rollups`, and the state they work on."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from ._energy_kernels import NEVER, first_from
+from .batch import F64, I16, I32, I64, U8
+from .channels import CHANNEL_ID
+from .units import NO_REGISTER
+
+MINUTE_NS: Final = 60_000_000_000
+MINUTES: Final = 15
+
+_PHASED: Final = ("", "@L1", "@L2", "@L3")
+
+#: Channels whose mean is kept, by lane.
+SUMMED: Final = (
+    CHANNEL_ID["Power.Active.Import"],
+    *(CHANNEL_ID[f"Voltage{p}-N" if p else "Voltage"] for p in _PHASED),
+    *(CHANNEL_ID[f"Current.Import{p}"] for p in _PHASED),
+    CHANNEL_ID["Frequency"],
+)
+_CURRENT: Final = 5  # first lane of a current
+_FREQUENCY: Final = 9
+#: Channels of which only the greatest, then only the last value is kept.
+PEAKS: Final = tuple(CHANNEL_ID[f"Temperature/{place}"] for place in ("Cable", "Outlet", "Body"))
+LASTS: Final = (CHANNEL_ID["Current.Offered"], CHANNEL_ID["SoC"])
+
+#: Single precision holds what a field keeps (3 decimals below 8 kV and 8 kA, 2 of a temperature); power and
+#: sums need double.
+WINDOW_DTYPE: Final = np.dtype(
+    [
+        ("sums", "f8", (len(SUMMED),)),
+        ("power_min", "f8"),
+        ("power_max", "f8"),
+        ("register", "i8"),
+        ("low", "f4", (4,)),  # voltages
+        ("high", "f4", (8,)),  # voltages, currents
+        ("peaks", "f4", (len(PEAKS),)),
+        ("lasts", "f4", (len(LASTS),)),
+        ("n", "u2", (len(SUMMED),)),
+        ("index", "i4"),  # window, counted from the epoch; -1 = none yet
+        ("count", "i4"),  # readings; 0 = put out already
+    ]
+)
+
+#: Statistics of a window by column: (channel, statistic).
+STATISTICS: Final[tuple[tuple[int, str], ...]] = (
+    *((channel, "mean") for channel in SUMMED),
+    (SUMMED[0], "min"),
+    (SUMMED[0], "max"),
+    *((channel, "min") for channel in SUMMED[1:5]),
+    *((channel, "max") for channel in SUMMED[1:9]),
+    *((channel, "max") for channel in PEAKS),
+    *((channel, "last") for channel in LASTS),
+)
+
+# Where the kernel stopped (`Work.cursor`)
+EVSE: Final = 0  # the EVSE being worked on, -1 = none
+ROW: Final = 1
+ORDER: Final = 2  # what this EVSE took in last
+SCAN: Final = 3  # next EVSE to visit, -1 = only those with readings
+BOUND: Final = 4  # no EVSE's deadline lies before this
+CURSOR_SIZE: Final = 5
+
+#: Room that one step may need.
+ROOM: Final = 4
+
+
+class Rows(NamedTuple):
+    """Columns of a `ReadingBatch`, and where each lane's channel lies in `values` (-1 = absent)."""
+
+    evse: I32
+    time_ns: I64
+    order: I64
+    effect_ns: I64
+    reg_mwh: I64
+    values: F64
+    summed: I16
+    peaks: I16
+    lasts: I16
+
+
+class State(NamedTuple):
+    """One row an EVSE."""
+
+    windows: Any  # (n, 2) records of WINDOW_DTYPE: one minute, 15 minutes
+    effect_ns: I64  # journaled time of the last reading
+
+
+class Windows(NamedTuple):
+    """Windows put out."""
+
+    used: I64  # (1,)
+    order: I64
+    period: U8  # 0: one minute, 1: 15 minutes
+    evse: I32
+    start_ns: I64
+    readings: I64
+    register: I64
+    values: F64  # (n, statistics)
+
+
+class Ticks(NamedTuple):
+    """Ticks by order."""
+
+    order: I64
+    effect_ns: I64
+
+
+def window_arrays(n: int) -> Windows:
+    """Return room for n windows."""
+    return Windows(
+        np.zeros(1, np.int64),
+        np.empty(n, np.int64),
+        np.empty(n, np.uint8),
+        np.empty(n, np.int32),
+        np.empty(n, np.int64),
+        np.empty(n, np.int64),
+        np.empty(n, np.int64),
+        np.empty((n, len(STATISTICS))),
+    )
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def _begin(w: Any, index: int) -> None:
+    w["index"] = index
+    w["count"] = 0
+    w["register"] = NO_REGISTER
+    w["power_min"] = np.inf
+    w["power_max"] = -np.inf
+    for k in range(10):
+        w["sums"][k] = 0.0
+        w["n"][k] = 0
+    for k in range(4):
+        w["low"][k] = np.inf
+    for k in range(8):
+        w["high"][k] = -np.inf
+    for k in range(3):
+        w["peaks"][k] = -np.inf
+    for k in range(2):
+        w["lasts"][k] = np.nan
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def _merge(w: Any, into: Any) -> None:
+    """Add a closed minute to its quarter, unless that was put out already."""
+    quarter = w["index"] // MINUTES
+    if into["index"] != quarter:
+        _begin(into, quarter)
+    elif into["count"] == 0:
+        return
+    into["count"] += w["count"]
+    if w["register"] != NO_REGISTER:
+        into["register"] = w["register"]
+    into["power_min"] = min(into["power_min"], w["power_min"])
+    into["power_max"] = max(into["power_max"], w["power_max"])
+    for k in range(10):
+        into["sums"][k] += w["sums"][k]
+        into["n"][k] += w["n"][k]
+    for k in range(4):
+        into["low"][k] = min(into["low"][k], w["low"][k])
+    for k in range(8):
+        into["high"][k] = max(into["high"][k], w["high"][k])
+    for k in range(3):
+        into["peaks"][k] = max(into["peaks"][k], w["peaks"][k])
+    for k in range(2):
+        if not np.isnan(w["lasts"][k]):
+            into["lasts"][k] = w["lasts"][k]
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def _finite(x: float, decimals_factor: float) -> float:
+    """Return x without the rounding of single precision, NaN for the start value of a minimum or maximum."""
+    if np.isinf(x) or np.isnan(x):
+        return np.nan
+    rounded: float = np.rint(x * decimals_factor) / decimals_factor
+    return rounded
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def _put(w: Any, e: int, period: int, order: int, out: Windows) -> None:
+    """Put out a window and mark it so."""
+    i = out.used[0]
+    out.used[0] = i + 1
+    out.order[i] = order
+    out.period[i] = period
+    out.evse[i] = e
+    out.start_ns[i] = w["index"] * (MINUTE_NS if period == 0 else MINUTES * MINUTE_NS)
+    out.readings[i] = w["count"]
+    out.register[i] = w["register"]
+    values = out.values[i]
+    for k in range(10):
+        values[k] = w["sums"][k] / w["n"][k] if w["n"][k] > 0 else np.nan
+    values[10] = w["power_min"] if w["n"][0] > 0 else np.nan
+    values[11] = w["power_max"] if w["n"][0] > 0 else np.nan
+    for k in range(4):
+        values[12 + k] = _finite(w["low"][k], 1e3)
+    for k in range(8):
+        values[16 + k] = _finite(w["high"][k], 1e3)
+    for k in range(3):
+        values[24 + k] = _finite(w["peaks"][k], 1e2)
+    for k in range(2):
+        values[27 + k] = _finite(w["lasts"][k], 1e3)
+    w["count"] = 0
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def _close_minute(state: State, e: int, order: int, out: Windows) -> None:
+    minute = state.windows[e, 0]
+    if minute["count"] == 0:
+        return
+    _merge(minute, state.windows[e, 1])
+    _put(minute, e, 0, order, out)
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def _close_quarter(state: State, e: int, order: int, out: Windows) -> None:
+    quarter = state.windows[e, 1]
+    if quarter["count"] != 0:
+        _put(quarter, e, 1, order, out)
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def _add_summed(w: Any, rows: Rows, i: int, end: int) -> None:
+    """Add readings i to end of one minute: channels of which the mean is kept."""
+    for k in range(10):
+        slot = rows.summed[k]
+        if slot < 0:
+            continue
+        total, n = 0.0, 0
+        low, high = np.inf, -np.inf
+        for j in range(i, end):
+            v = rows.values[slot, j]
+            if v == v:
+                total += v
+                n += 1
+                low = min(low, v)
+                high = max(high, v)
+        if n == 0:
+            continue
+        w["sums"][k] += total
+        w["n"][k] += n
+        if k == 0:
+            w["power_min"] = min(w["power_min"], low)
+            w["power_max"] = max(w["power_max"], high)
+        elif k < _CURRENT:
+            w["low"][k - 1] = min(w["low"][k - 1], low)
+            w["high"][k - 1] = max(w["high"][k - 1], high)
+        elif k < _FREQUENCY:
+            w["high"][k - 1] = max(w["high"][k - 1], high)
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def _add(w: Any, rows: Rows, i: int, end: int) -> None:
+    """Add readings i to end of one minute."""
+    w["count"] += end - i
+    _add_summed(w, rows, i, end)
+    for k in range(3):
+        slot = rows.peaks[k]
+        if slot < 0:
+            continue
+        for j in range(i, end):
+            v = rows.values[slot, j]
+            if v > w["peaks"][k]:
+                w["peaks"][k] = v
+    for k in range(2):
+        slot = rows.lasts[k]
+        j = end - 1
+        while slot >= 0 and j >= i:
+            v = rows.values[slot, j]
+            if v == v:
+                w["lasts"][k] = v
+                break
+            j -= 1
+    for j in range(end - 1, i - 1, -1):
+        if rows.reg_mwh[j] != NO_REGISTER:
+            w["register"] = rows.reg_mwh[j]
+            break
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def _deadline(state: State, e: int, grace_ns: int) -> int:
+    """Return the journaled time at which the next window is put out even without a later reading."""
+    minute, quarter = state.windows[e, 0], state.windows[e, 1]
+    if minute["count"] != 0:
+        end = (minute["index"] + 1) * MINUTE_NS
+    elif quarter["count"] != 0:
+        end = (quarter["index"] + 1) * (MINUTES * MINUTE_NS)
+    else:
+        return NEVER
+    due: int = max(end, state.effect_ns[e]) + grace_ns
+    return due
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def _due(state: State, e: int, ticks: Ticks, grace_ns: int, after_order: int) -> int:
+    k: int = first_from(ticks.effect_ns, _deadline(state, e, grace_ns), 0)
+    due: int = first_from(ticks.order, after_order + 1, k)
+    return due
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def _run_end(rows: Rows, i: int, minute: int, upto: int, grace_ns: int) -> int:
+    """Return the end of the readings from i on that lie in the same EVSE and minute, up to an order.
+
+    A tick between two readings can only be due if they are as far apart as the grace.
+    """
+    e = rows.evse[i]
+    end_ns = (minute + 1) * MINUTE_NS
+    i += 1
+    while (
+        i < len(rows.evse)
+        and rows.evse[i] == e
+        and rows.time_ns[i] < end_ns
+        and rows.order[i] <= upto
+        and rows.effect_ns[i] - rows.effect_ns[i - 1] < grace_ns
+    ):
+        i += 1
+    return i
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def _take_evse(
+    state: State, e: int, rows: Rows, ticks: Ticks, grace_ns: int, out: Windows, cursor: I64
+) -> bool:
+    """Take in all that the batch has for EVSE e from the cursor on; return False for want of room."""
+    i = cursor[ROW]
+    complete = True
+    while True:
+        if out.used[0] + ROOM > len(out.order):
+            complete = False
+            break
+        due = _due(state, e, ticks, grace_ns, cursor[ORDER])
+        due_order = ticks.order[due] if due < len(ticks.order) else NEVER
+        has_row = i < len(rows.evse) and rows.evse[i] == e
+        if has_row and rows.order[i] <= due_order:
+            minute = rows.time_ns[i] // MINUTE_NS
+            w = state.windows[e, 0]
+            if minute != w["index"]:
+                _close_minute(state, e, rows.order[i], out)
+                if minute // MINUTES != state.windows[e, 1]["index"]:
+                    _close_quarter(state, e, rows.order[i], out)
+                _begin(w, minute)
+                end = _run_end(rows, i, minute, due_order, grace_ns)
+                _add(w, rows, i, end)
+            else:
+                end = _run_end(rows, i, minute, due_order, grace_ns)
+                if w["count"] != 0:
+                    _add(w, rows, i, end)
+            i = end
+            state.effect_ns[e] = rows.effect_ns[i - 1]
+            cursor[ORDER] = rows.order[i - 1]
+        elif due_order != NEVER:
+            if state.windows[e, 0]["count"] != 0:
+                _close_minute(state, e, due_order, out)
+            else:
+                _close_quarter(state, e, due_order, out)
+            cursor[ORDER] = due_order - 1  # the same tick may find the quarter due
+        else:
+            break
+    cursor[ROW] = i
+    return complete
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def rollup_kernel(
+    state: State, n_evses: int, rows: Rows, ticks: Ticks, grace_ns: int, out: Windows, cursor: I64
+) -> bool:
+    """Take in a batch from the cursor on; return False when more room is needed to go on."""
+    while True:
+        if cursor[EVSE] < 0:
+            if cursor[SCAN] >= 0:
+                cursor[EVSE] = cursor[SCAN] if cursor[SCAN] < n_evses else -1
+                cursor[SCAN] += 1
+            elif cursor[ROW] < len(rows.evse):
+                cursor[EVSE] = rows.evse[cursor[ROW]]
+            cursor[ORDER] = -1
+            if cursor[EVSE] < 0:
+                return True
+        e = cursor[EVSE]
+        if not _take_evse(state, e, rows, ticks, grace_ns, out, cursor):
+            return False
+        cursor[BOUND] = min(cursor[BOUND], _deadline(state, e, grace_ns))
+        cursor[EVSE] = -1
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def flush_kernel(state: State, n_evses: int, order: int, out: Windows) -> None:
+    """Put out every open window; the caller has made room for two an EVSE."""
+    for e in range(n_evses):
+        _close_minute(state, e, order, out)
+        _close_quarter(state, e, order, out)

@@ -1,0 +1,168 @@
+"""What the dashboards are tried on: a week of two sites, written by the encoders that the service uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final
+
+import numpy as np
+
+from models.batch import ReadingBatch
+from models.channels import CHANNEL_ID, CHANNELS
+from models.devices import DeviceTable
+from models.outputs import FindingChange, IntervalRow, RollupRows
+from models.points import PointEncoder
+from models.schema import MEASUREMENTS
+from models.units import NS_PER_MS
+from pipeline.egress_health import health_lines
+
+#: Names with everything that Grafana and InfluxDB have to escape.
+TAGS: Final = ("code", "component", "evse", "node", "part", "process", "scope", "site", "station")
+SITES: Final = {"north": ("N.1", "N 2"), "süd/2": ("S(1)", "S+2")}
+EVSES: Final = (1, 2)
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
+MINUTE_MS: Final = 60_000
+QUARTER_MS: Final = 15 * MINUTE_MS
+#: Mean power of EVSE 1 and 2 of every station, W: one charges, one idles.
+POWER_W: Final = (11_000.0, 40.0)
+QUARTER_MWH: Final = 2_750_000
+_WORDS: Final = ("voltage", "current", "soc", "temperature", "frequency", "power")
+_VALUES: Final = {"voltage": 231.5, "current": 15.9, "soc": 63.0, "temperature": 41.5, "frequency": 50.01}
+
+
+def device_table() -> DeviceTable:
+    """Return the table of all EVSEs."""
+    devices = DeviceTable()
+    for site, stations in SITES.items():
+        row = devices.site(site)
+        for station in stations:
+            node = devices.node(row, station)
+            for evse in EVSES:
+                devices.evse(devices.station(row, station, node), evse, node)
+    return devices
+
+
+def _value(field: str, evse: int) -> float:
+    word = next((word for word in _WORDS if field.startswith(word)), "")
+    return POWER_W[evse % 2] if word == "power" else _VALUES.get(word, 1.0)
+
+
+def _rollups(devices: DeviceTable, period_s: int, from_ms: int, to_ms: int) -> RollupRows:
+    """Return the closed windows of [from, to)."""
+    period_ms = period_s * 1000
+    starts = np.arange(from_ms - from_ms % period_ms, to_ms - period_ms, period_ms, dtype=np.int64)
+    n, evses = len(starts), devices.n_evses
+    spec = MEASUREMENTS["ev_1m" if period_s == 60 else "ev_15m"]
+    fields = tuple(f.name for f in spec.fields if f.name not in {"readings", "energy_import_wh"})
+    values = np.array([np.repeat([_value(f, e) for e in range(evses)], n) for f in fields])
+    return RollupRows(
+        period_s=period_s,
+        evse=np.repeat(np.arange(evses, dtype=np.int32), n),
+        start_ns=np.tile(starts, evses) * NS_PER_MS,
+        count=np.full(n * evses, 6, np.int64),
+        energy_mwh=np.tile((starts - from_ms) // MINUTE_MS * 183_333, evses),
+        fields=fields,
+        values=values,
+    )
+
+
+def _readings(devices: DeviceTable, from_ms: int, to_ms: int) -> ReadingBatch:
+    channels = tuple(
+        CHANNEL_ID[name] for name in ("Power.Active.Import", "x.CP.V", "x.Residual.DC", "x.RSSI")
+    )
+    times = np.arange(from_ms, to_ms, 30_000, dtype=np.int64)
+    rows = ReadingBatch.empty(len(times) * devices.n_evses, channels)
+    rows.evse[:] = np.repeat(np.arange(devices.n_evses), len(times))
+    rows.time_ns[:] = np.tile(times, devices.n_evses) * NS_PER_MS
+    for slot, channel in enumerate(channels):
+        rows.values[slot] = _value(CHANNELS[channel].field, 0)
+    return rows
+
+
+def _intervals(devices: DeviceTable, from_ms: int, to_ms: int) -> Iterator[IntervalRow]:
+    for evse in range(devices.n_evses):
+        site, station, number = devices.names(evse)
+        first = from_ms - from_ms % QUARTER_MS
+        for i, start in enumerate(range(first, to_ms - QUARTER_MS, QUARTER_MS)):
+            quality = {0: "interpolated", 1: "estimated", 2: "missing"}.get(i % 8, "measured")
+            yield IntervalRow(
+                site=site,
+                station=station,
+                evse=number,
+                start_ms=start,
+                energy_mwh=None if quality == "missing" else QUARTER_MWH,
+                quality=quality,
+                revision=1,
+            )
+
+
+def finding(code: str, at_ms: int, **fields: Any) -> FindingChange:
+    """Return a finding change of EVSE 1 of the first station of each dashboard's first site."""
+    base: dict[str, Any] = {
+        "finding_id": f"{code}-1", "code": code, "scope": "evse", "site": "north", "node": "N.1",
+        "station": "N.1", "evse": 1, "connector": None, "severity": "warning", "source": "rule",
+        "state": "raised", "live": True, "planned": False, "raised_at": at_ms, "start": at_ms, "last": at_ms,
+        "end": None, "score": 1.0, "evidence": {"voltage_l1_v": 201.2, "limit_v": 207.0}, "taxonomy": None,
+        "advice": "", "parent": None, "change": 1, "changed_at": at_ms, "shard": 0, "order": at_ms // 1000,
+    }  # fmt: skip
+    return FindingChange(**(base | fields))
+
+
+def findings(now_ms: int) -> list[FindingChange]:
+    """Return changes that leave open: 2 critical, 1 warning, 1 info; one of them at the other site."""
+    ago = {hours: now_ms - hours * HOUR_MS for hours in range(1, 6)}
+    nobody: dict[str, Any] = {"scope": "site", "node": None, "station": None, "evse": None}
+    return [
+        finding("connector_over_temperature", ago[3]),
+        finding("connector_over_temperature", ago[2], state="updated", severity="critical", change=2),
+        finding("under_voltage", ago[4]),
+        finding("under_voltage", ago[1], state="cleared", end=ago[1], change=2),
+        finding("over_current", ago[1]),
+        finding("voltage_dip", ago[2], live=False, severity="critical"),
+        finding("offline", ago[2], scope="node", evse=None, severity="info", planned=True),
+        finding("site_power_event", ago[1], site="süd/2", severity="critical", **nobody),
+    ]
+
+
+def health(now_ms: int) -> Iterator[bytes]:
+    """Yield an hour of the pipeline's own points, as the egress process writes them, with a restart."""
+    for i, at_ms in enumerate(range(now_ms - HOUR_MS, now_ms, 10_000)):
+        drains: list[Any] = [
+            SimpleNamespace(
+                sink=SimpleNamespace(name=name),
+                outbox=Path(f"{part}.db"),
+                state=SimpleNamespace(lag=lambda: 5, delivered=i % 180 * 20, retries=i % 180),
+            )
+            for name in ("influx", "ledger", "mqtt")
+            for part in ("worker-0", "worker-1")
+        ]
+        total = 1000 + i * 100
+        closing = {
+            "messages": {"total": total, "decoded": total - 16, "duplicate": 10, "dead": 4, "held": 2},
+            "rows": {
+                "in": total * 60,
+                "processed": total * 60 - 60,
+                "late": 30,
+                "duplicate": 20,
+                "invalid": 10,
+            },
+            "closes": True,
+            "through_ms": at_ms - 1500,
+        }
+        letters = {"influx": 3, "ledger": 0, "mqtt": 1}
+        yield health_lines(drains, letters, closing, at_ms * NS_PER_MS)
+
+
+def lines(now_ms: int) -> Iterator[bytes]:
+    """Yield all points: minutes of 7 h, quarters of 8 days, readings of one hour, findings, health."""
+    devices = device_table()
+    encoder = PointEncoder(devices)
+    yield encoder.rollups(_rollups(devices, 60, now_ms - 7 * HOUR_MS, now_ms))
+    yield encoder.rollups(_rollups(devices, 900, now_ms - 8 * DAY_MS, now_ms))
+    yield encoder.readings(_readings(devices, now_ms - HOUR_MS, now_ms))
+    yield encoder.intervals(list(_intervals(devices, now_ms - 8 * DAY_MS, now_ms)))
+    yield encoder.findings(findings(now_ms))
+    yield b"".join(health(now_ms))
