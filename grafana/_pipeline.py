@@ -211,39 +211,42 @@ def _delivery() -> list[Panel]:
             ),
             {"influx": "purple", "ledger": "orange", "mqtt": "blue"},
         ).show_points(VisibilityMode.NEVER),
-        rows(
-            24,
-            "Outboxes",
-            "The last state of each outbox and consumer. Counters run since the process started.",
-            [
-                InfluxQuery(
-                    select(
-                        'last("lag_records") AS "lag", last("delivered") AS "delivered", '
-                        'last("retries") AS "retries", last("dead_letters") AS "dead_letters"',
-                        _TABLE,
-                        where=_DRAINS,
-                        by=_PART,
-                    ),
-                    table=True,
-                )
-            ],
-            [
-                Column("part", "Outbox"),
-                Column("component", "Consumer"),
-                Column("process", "Process"),
-                Column("lag", "Waiting", unit="short", decimals=0),
-                Column("delivered", "Delivered", unit="short", decimals=1),
-                Column("retries", "Retries", decimals=0),
-                Column("dead_letters", "Dead letters of this consumer", decimals=0),
-            ],
-        ),
     ]
+
+
+def _outboxes() -> Panel:
+    return rows(
+        24,
+        "Outboxes",
+        "The last state of each outbox and consumer. Counters run since the process started.",
+        [
+            InfluxQuery(
+                select(
+                    'last("lag_records") AS "lag", last("delivered") AS "delivered", '
+                    'last("retries") AS "retries", last("dead_letters") AS "dead_letters"',
+                    _TABLE,
+                    where=_DRAINS,
+                    by=_PART,
+                ),
+                table=True,
+            )
+        ],
+        [
+            Column("part", "Outbox"),
+            Column("component", "Consumer"),
+            Column("process", "Process"),
+            Column("lag", "Waiting", unit="short", decimals=0),
+            Column("delivered", "Delivered", unit="short", decimals=1),
+            Column("retries", "Retries", decimals=0),
+            Column("dead_letters", "Dead letters of this consumer", decimals=0),
+        ],
+    )
 
 
 def pipeline() -> builders.Dashboard:
     """Return the dashboard of the pipeline's health."""
     messages, readings, account, age = _flow()
-    waiting, deliveries, retries, letters, boxes = _delivery()
+    waiting, deliveries, retries, letters = _delivery()
     dashboard = page(
         "pipeline",
         "Pipeline health",
@@ -255,7 +258,7 @@ def pipeline() -> builders.Dashboard:
             Row(6, [(account, 12), (age, 12)]),
             Row(9, [(waiting, 12), (deliveries, 12)], "Out: outboxes"),
             Row(8, [(retries, 12), (letters, 12)]),
-            Row(8, [(boxes, 24)]),
+            Row(8, [(_outboxes(), 24)]),
         ],
         refresh="10s",
         since="now-1h",

@@ -88,7 +88,8 @@ def _numbers() -> list[Panel]:
             4, "Lowest voltage now",
             f"Lowest voltage of each phase in the last {_RECENT}. Below 207 V: see under_voltage; ask the "
             "grid operator or the site's electrician.",
-            "volt", last("voltage_l1_min_v", "min"), recent=_RECENT, decimals=1, steps=VOLTAGE_LIMITS,
+            "volt", [q for n in (1, 2, 3) for q in last(f"voltage_l{n}_min_v", "min", f"L{n}")],
+            recent=_RECENT, decimals=0, steps=VOLTAGE_LIMITS,
         ),
     ]  # fmt: skip
 

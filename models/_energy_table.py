@@ -35,9 +35,19 @@ GAP_QUARTERS_MAX: Final = 366 * 96
 MISSING_QUARTERS_MAX: Final = 31 * 96
 
 EVSE_DTYPE: Final[list[Any]] = [
+    # what every reading needs comes first: one cache line
+    ("off", "i8"),  # unwrapped = register + off, in the current segment
+    ("effect", "i8"),  # journaled time of the last reading
+    ("newest", "i4"),  # newest quarter with readings, -1 = none yet
+    ("through", "i4"),  # last quarter put out; all before it are out too
+    ("generation", "i4"),  # of the meter
+    ("level", "u1"),  # values that wait: 0, 1, 2
+    ("open", "u1"),  # 1: the newest quarter has readings that no interval put out knows of
+    ("low", "u1"),  # 1: the current segment began with readings that fell
+    ("open_q", "u1"),
+    ("open_e", "i8"),  # what was put out of the newest quarter, if its revision is not 0
     ("base_t", "i8"),  # last point before the window, NO_TIME = none; see `freeze`
     ("base_u", "i8"),
-    ("off", "i8"),  # unwrapped = register + off, in the current segment
     ("a_begin", "i8"),  # where the segment before the current one began
     ("a_t", "i8"),  # its last point
     ("a_u", "i8"),
@@ -50,16 +60,7 @@ EVSE_DTYPE: Final[list[Any]] = [
     ("c1_t", "i8"),  # and of the second, risen one
     ("c1_last", "i8"),
     ("c1_r", "i8"),
-    ("effect", "i8"),  # journaled time of the last reading
-    ("open_e", "i8"),  # what was put out of the newest quarter, if its revision is not 0
-    ("newest", "i4"),  # newest quarter with readings, -1 = none yet
     ("first", "i4"),  # first quarter ever
-    ("through", "i4"),  # last quarter put out; all before it are out too
-    ("generation", "i4"),  # of the meter
-    ("level", "u1"),  # values that wait: 0, 1, 2
-    ("low", "u1"),  # 1: the current segment began with readings that fell
-    ("open", "u1"),  # 1: the newest quarter has readings that no interval put out knows of
-    ("open_q", "u1"),
 ]
 EVSE_BLANK: Final = {"base_t": NO_TIME, "a_begin": NO_TIME, "a_t": NO_TIME, "b_t": NO_TIME, "newest": -1}
 

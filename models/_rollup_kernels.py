@@ -29,6 +29,7 @@ _FREQUENCY: Final = 9
 #: Channels of which only the greatest, then only the last value is kept.
 PEAKS: Final = tuple(CHANNEL_ID[f"Temperature/{place}"] for place in ("Cable", "Outlet", "Body"))
 LASTS: Final = (CHANNEL_ID["Current.Offered"], CHANNEL_ID["SoC"])
+LANES: Final = SUMMED + PEAKS + LASTS
 
 #: Single precision holds what a field keeps (3 decimals below 8 kV and 8 kA, 2 of a temperature); power and
 #: sums need double.
@@ -72,7 +73,7 @@ ROOM: Final = 4
 
 
 class Rows(NamedTuple):
-    """Columns of a `ReadingBatch`, and where each lane's channel lies in `values` (-1 = absent)."""
+    """Columns of a `ReadingBatch`, and where the channels `LANES` lie in `values` (-1 = absent)."""
 
     evse: I32
     time_ns: I64
@@ -80,9 +81,7 @@ class Rows(NamedTuple):
     effect_ns: I64
     reg_mwh: I64
     values: F64
-    summed: I16
-    peaks: I16
-    lasts: I16
+    lanes: I16
 
 
 class State(NamedTuple):
@@ -226,16 +225,18 @@ def _close_quarter(state: State, e: int, order: int, out: Windows) -> None:
 
 
 @njit(cache=True, nogil=True, fastmath=False)
-def _add_summed(w: Any, rows: Rows, i: int, end: int) -> None:
-    """Add readings i to end of one minute: channels of which the mean is kept."""
+def _add(w: Any, values: F64, lanes: I16, reg_mwh: I64, i: int, end: int) -> None:
+    """Add readings i to end of one minute; `lanes` tells the rows of `values`, see `Rows`."""
+    w["count"] += end - i
+    sums, counts, low_of, high_of = w["sums"], w["n"], w["low"], w["high"]
     for k in range(10):
-        slot = rows.summed[k]
+        slot = lanes[k]
         if slot < 0:
             continue
         total, n = 0.0, 0
         low, high = np.inf, -np.inf
         for j in range(i, end):
-            v = rows.values[slot, j]
+            v = values[slot, j]
             if v == v:
                 total += v
                 n += 1
@@ -243,44 +244,65 @@ def _add_summed(w: Any, rows: Rows, i: int, end: int) -> None:
                 high = max(high, v)
         if n == 0:
             continue
-        w["sums"][k] += total
-        w["n"][k] += n
+        sums[k] += total
+        counts[k] += n
         if k == 0:
             w["power_min"] = min(w["power_min"], low)
             w["power_max"] = max(w["power_max"], high)
-        elif k < _CURRENT:
-            w["low"][k - 1] = min(w["low"][k - 1], low)
-            w["high"][k - 1] = max(w["high"][k - 1], high)
         elif k < _FREQUENCY:
-            w["high"][k - 1] = max(w["high"][k - 1], high)
-
-
-@njit(cache=True, nogil=True, fastmath=False)
-def _add(w: Any, rows: Rows, i: int, end: int) -> None:
-    """Add readings i to end of one minute."""
-    w["count"] += end - i
-    _add_summed(w, rows, i, end)
+            if k < _CURRENT:
+                low_of[k - 1] = min(low_of[k - 1], low)
+            high_of[k - 1] = max(high_of[k - 1], high)
     for k in range(3):
-        slot = rows.peaks[k]
+        slot = lanes[10 + k]
         if slot < 0:
             continue
         for j in range(i, end):
-            v = rows.values[slot, j]
+            v = values[slot, j]
             if v > w["peaks"][k]:
                 w["peaks"][k] = v
     for k in range(2):
-        slot = rows.lasts[k]
+        slot = lanes[13 + k]
         j = end - 1
         while slot >= 0 and j >= i:
-            v = rows.values[slot, j]
+            v = values[slot, j]
             if v == v:
                 w["lasts"][k] = v
                 break
             j -= 1
     for j in range(end - 1, i - 1, -1):
-        if rows.reg_mwh[j] != NO_REGISTER:
-            w["register"] = rows.reg_mwh[j]
+        if reg_mwh[j] != NO_REGISTER:
+            w["register"] = reg_mwh[j]
             break
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def _plain(state: State, rows: Rows, last_tick_ns: int, grace_ns: int, cursor: I64) -> None:
+    """Take in EVSEs from the cursor on as long as all their readings lie in their open minute.
+
+    The common case with as few calls as can be: they cost more than the work.
+    """
+    windows, effect_of = state.windows, state.effect_ns
+    evse, time_ns, effect_ns, reg = rows.evse, rows.time_ns, rows.effect_ns, rows.reg_mwh
+    n = len(evse)
+    i, bound = cursor[ROW], cursor[BOUND]
+    while i < n:
+        e = evse[i]
+        w = windows[e, 0]
+        end_ns = (w["index"] + 1) * MINUTE_NS
+        due_ns = max(end_ns, effect_of[e]) + grace_ns
+        if w["count"] == 0 or due_ns <= last_tick_ns:
+            break
+        end = i
+        while end < n and evse[end] == e and time_ns[end] < end_ns:
+            end += 1
+        if end < n and evse[end] == e:
+            break
+        _add(w, rows.values, rows.lanes, reg, i, end)
+        effect_of[e] = effect_ns[end - 1]
+        bound = min(bound, due_ns)
+        i = end
+    cursor[ROW], cursor[BOUND] = i, bound
 
 
 @njit(cache=True, nogil=True, fastmath=False)
@@ -347,11 +369,11 @@ def _take_evse(
                     _close_quarter(state, e, rows.order[i], out)
                 _begin(w, minute)
                 end = _run_end(rows, i, minute, due_order, grace_ns)
-                _add(w, rows, i, end)
+                _add(w, rows.values, rows.lanes, rows.reg_mwh, i, end)
             else:
                 end = _run_end(rows, i, minute, due_order, grace_ns)
                 if w["count"] != 0:
-                    _add(w, rows, i, end)
+                    _add(w, rows.values, rows.lanes, rows.reg_mwh, i, end)
             i = end
             state.effect_ns[e] = rows.effect_ns[i - 1]
             cursor[ORDER] = rows.order[i - 1]
@@ -372,8 +394,11 @@ def rollup_kernel(
     state: State, n_evses: int, rows: Rows, ticks: Ticks, grace_ns: int, out: Windows, cursor: I64
 ) -> bool:
     """Take in a batch from the cursor on; return False when more room is needed to go on."""
+    last_tick_ns = ticks.effect_ns[-1] if len(ticks.effect_ns) > 0 else -1
     while True:
         if cursor[EVSE] < 0:
+            if cursor[SCAN] < 0:
+                _plain(state, rows, last_tick_ns, grace_ns, cursor)
             if cursor[SCAN] >= 0:
                 cursor[EVSE] = cursor[SCAN] if cursor[SCAN] < n_evses else -1
                 cursor[SCAN] += 1

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import numpy as np
+
 from ._finding_subjects import Names, around, identity, names_of, sort_key
 from .batch import MessageColumns
 from .detecting import CLEAR, RAISE, SEVERITIES, Emission
@@ -144,20 +146,28 @@ class FindingsManager:
         self, emissions: list[Emission], messages: MessageColumns
     ) -> Iterator[tuple[tuple[int, int], Emission | None]]:
         """Yield emissions in order, and the moments at which orphans may be due between them."""
-        pending = sorted(emissions, key=sort_key)
-        clock = list(zip(messages.order.tolist(), messages.effect_ns.tolist(), strict=True))
-        i = 0
-        for emission in pending:
-            while i < len(clock) and clock[i][0] < emission.order:
-                yield from self._moment(clock[i])
-                i += 1
+        at = 0
+        for emission in sorted(emissions, key=sort_key):
+            stop = int(np.searchsorted(messages.order, emission.order, side="left"))
+            while (due := self._due(messages, at, stop)) < stop:
+                yield (int(messages.order[due]), int(messages.effect_ns[due])), None
+                at = due + 1
+            at = max(at, stop)
             yield (emission.order, emission.effect_ns), emission
-        for at in clock[i:]:
-            yield from self._moment(at)
+        stop = len(messages)
+        while (due := self._due(messages, at, stop)) < stop:
+            yield (int(messages.order[due]), int(messages.effect_ns[due])), None
+            at = due + 1
 
-    def _moment(self, at: tuple[int, int]) -> Iterator[tuple[tuple[int, int], None]]:
-        if self._orphans and min(self._orphans.values()) <= at[1]:
-            yield at, None
+    def _due(self, messages: MessageColumns, start: int, stop: int) -> int:
+        """Return the first message from `start` at whose time an orphan is due, `stop` when none is.
+
+        Orphans are rare, messages are not: they are searched, not walked.
+        """
+        if not self._orphans:
+            return stop
+        earliest = min(self._orphans.values())
+        return min(stop, start + int(np.searchsorted(messages.effect_ns[start:stop], earliest, side="left")))
 
     def _take(self, e: Emission, devices: DeviceTable) -> None:
         own = e.taxonomy or "" if e.code == "station_reported" else ""

@@ -5,6 +5,7 @@ Listing imports nothing; an unknown name answers with the known ones.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from types import ModuleType
@@ -12,10 +13,16 @@ from types import ModuleType
 from .errors import ConfigError
 
 
+@functools.cache
+def _names(package: str) -> tuple[str, ...]:
+    module = importlib.import_module(package)
+    found = (m.name for m in pkgutil.iter_modules(module.__path__))
+    return tuple(sorted(name for name in found if not name.startswith("_")))
+
+
 def names(package: str) -> list[str]:
     """Return the plug-in names of a package, sorted; files starting with ``_`` are no plug-ins."""
-    module = importlib.import_module(package)
-    return sorted(m.name for m in pkgutil.iter_modules(module.__path__) if not m.name.startswith("_"))
+    return list(_names(package))
 
 
 def load(package: str, name: str) -> ModuleType:

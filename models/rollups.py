@@ -24,11 +24,9 @@ from ._rollup_kernels import (
     BOUND,
     CURSOR_SIZE,
     EVSE,
-    LASTS,
-    PEAKS,
+    LANES,
     SCAN,
     STATISTICS,
-    SUMMED,
     WINDOW_DTYPE,
     Rows,
     State,
@@ -182,9 +180,7 @@ class Rollups:
             np.ascontiguousarray(batch.effect_ns),
             np.ascontiguousarray(batch.reg_mwh),
             np.ascontiguousarray(batch.values),
-            batch.slot_of[list(SUMMED)],
-            batch.slot_of[list(PEAKS)],
-            batch.slot_of[list(LASTS)],
+            batch.slot_of[list(LANES)],
         )
         while not rollup_kernel(self._state, self._n, rows, ticks, self.config.grace_ns, self._out, cursor):
             self._grow()

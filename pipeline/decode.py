@@ -83,6 +83,7 @@ class _TopicTable:
     sites: list[int] = field(default_factory=list)
     nodes: list[int] = field(default_factory=list)
     bulk: list[bool] = field(default_factory=list)  # native JSON meter topic
+    met: list[bool] = field(default_factory=list)  # a meter message of it was seen
 
 
 def read_topic(router: Router, text: str) -> Topic | None:
@@ -156,13 +157,28 @@ class ShardDecoder:
             _no_rows(),
         )
         bulk = np.array([*self._table.bulk, False])[topic_id] & ~tick & ((frame.flags & OVERSIZE) == 0)
+        chunks: list[_Chunk] = []
+        first = self._first_of_new_topics(bulk, topic_id)
+        for i in first.tolist():
+            chunks += self._decode_one(frame, i, int(topic_id[i]), out)
+        bulk[first] = False
         fast, slow = self._read_bulk(frame, np.flatnonzero(bulk), topic_id, out)
         rest = np.flatnonzero(~bulk & ~tick)
-        chunks = []
-        for i in np.sort(np.concatenate([slow, rest])).tolist():
+        for i in np.sort(np.concatenate([slow, np.setdiff1d(rest, first)])).tolist():
             chunks += self._decode_one(frame, i, int(topic_id[i]), out)
         out.rows = _join_rows(fast, chunks)
         return out
+
+    def _first_of_new_topics(self, bulk: NDArray[np.bool_], topic_id: b.I32) -> NDArray[np.int64]:
+        """Return the first meter message of each topic that had none before: the reader learns from it."""
+        met = np.array([*self._table.met, True])
+        found = np.flatnonzero(bulk & ~met[topic_id])
+        if len(found) == 0:
+            return found
+        topics, at = np.unique(topic_id[found], return_index=True)
+        for topic in topics.tolist():
+            self._table.met[topic] = True
+        return np.sort(found[at])
 
     def _topic_ids(self, frame: Frame) -> b.I32:
         table = self._table
@@ -184,6 +200,7 @@ class ShardDecoder:
         table.topics.append(topic)
         table.sites.append(site)
         table.nodes.append(self._devices.node(site, topic.node) if topic and site >= 0 else -1)
+        table.met.append(False)
         table.bulk.append(
             topic is not None and topic.dialect == "native" and topic.kind == b.METER and not topic.msgpack
         )

@@ -135,7 +135,7 @@ def _write_config(folder: Path, host: str, mqtt_port: int, port: int) -> Path:
     settings: dict[str, Any] = {
         "service": {
             "data_dir": str(folder / "data"),
-            "instance": "chargestream demo",
+            "instance": "chargestream-demo",
             "log_level": "warning",
         },
         "mqtt": {"host": host, "port": mqtt_port},

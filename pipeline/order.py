@@ -81,6 +81,7 @@ class OrderStage:
         self._held: list[tuple[int, bytes, bytes, int]] = list(state.get("held", []))
         self._held_pos: list[int] = list(state.get("held_pos", []))
         self._order: int = state.get("order", 0)
+        self._newest_before = np.zeros(0, np.int64)
         self._end: int = state.get("end", 0)
         self._last_ns: int = state.get("last_ns", 0)
 
@@ -109,6 +110,7 @@ class OrderStage:
         decoded = self._decoder.decode(everything)
         self._sequencer.reserve(self.devices.n_nodes)
         self._orderer.reserve(self.devices.n_evses)
+        self._newest_before = self._orderer.state.newest_ns[: self.devices.n_evses].copy()
         effects, waiting = self._sequencer.run(_arrivals(decoded, everything), release_all=last)
         ranked = self._rank(effects, len(everything))
         raw = _effective_rows(decoded, effects, ranked)
@@ -218,7 +220,7 @@ class OrderStage:
             if not isinstance(record, Birth | Link):
                 continue
             declared = self._declared(record)
-            changing = self._changes_known(record, declared)
+            changing = self._changes_known(record, declared, ordered.rows)
             if changing:
                 yield self._batch(
                     first, frame, messages, records[start:k], ordered, low, record.at.order, [], None, fresh
@@ -243,17 +245,27 @@ class OrderStage:
         self._orderer.reserve(devices.n_evses)
         return out
 
-    def _changes_known(self, record: Birth | Link, declared: list[tuple[int, Any]]) -> bool:
+    def _changes_known(
+        self, record: Birth | Link, declared: list[tuple[int, Any]], rows: b.ReadingBatch
+    ) -> bool:
+        """Return whether a record changes what is known of devices that had readings before it."""
         devices, node = self.devices, record.at.node_row
-        newest = self._orderer.state.newest_ns
-        if any(newest[row] != NO_TIME and devices.differs(row, item) for row, item in declared):
-            return True
+        for row, item in declared:
+            if devices.differs(row, item) and self._had_readings(row, record.at.order, rows):
+                return True
         if not isinstance(record, Birth) or not record.online or not devices.node_declared[node]:
             return False
         return any(
             value is not None and int(getattr(devices, name)[node]) != round(value * NS_PER_S)
             for name, value in _node_periods(record).items()
         )
+
+    def _had_readings(self, evse: int, order: int, rows: b.ReadingBatch) -> bool:
+        before = self._newest_before
+        if evse < len(before) and before[evse] != NO_TIME:
+            return True
+        first = int(np.searchsorted(rows.evse, evse))
+        return first < len(rows) and rows.evse[first] == evse and bool(rows.order[first] < order)
 
     def _declare(self, record: Birth | Link, declared: list[tuple[int, Any]]) -> list[int]:
         devices, node = self.devices, record.at.node_row

@@ -1,129 +1,60 @@
-"""The page and its JSON: EVSEs, power, open findings, pipeline health, metrics.
+"""The web application: the page, its JSON and /metrics.
 
-Server-rendered; a few lines of script replace the live part every two seconds. Nothing is loaded from
-anywhere else.
+The page is rendered on the server; a small script renews its live part every two seconds. Nothing is loaded
+from anywhere else, and nothing here writes.
 """
 
 from __future__ import annotations
 
-import time
+import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 from fastapi import FastAPI, HTTPException, Query, Request
-from fastapi.responses import HTMLResponse, Response
-from jinja2 import Environment, PackageLoader, select_autoescape
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.datastructures import MutableHeaders
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from connectors.ledger_reader import LedgerReader
 from models.errors import ChargestreamError
-from models.faults import FAULTS
-from models.units import wh_text
+from models.units import MAX_STATION_TIME_MS
 
-from .health import read_health
 from .metrics import HealthCollector
-from .power import PowerTrace, svg
-
-_CHART_MS: Final = 3_600_000
-_SHOWN_EVSES: Final = 500
-_SHOWN_FINDINGS: Final = 100
-_SHOWN_DEAD: Final = 20
+from .page import Choice, Page
 
 _HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_COMPRESS_BYTES: Final = 4_096
+
+Time = Annotated[int, Query(ge=0, le=MAX_STATION_TIME_MS)]
+Site = Annotated[str, Query(max_length=200, description="Only of this site; empty: of all.")]
+Search = Annotated[str, Query(alias="q", max_length=200, description="Words that must all occur.")]
 
 
-class Page:
-    """Everything the page shows, read when asked.
+class _SafeHeaders:
+    """Gives every answer the headers that keep a browser from running or loading what is not ours."""
 
-    Parameters
-    ----------
-    ledger_url : str
-    data_dir : Path
-        Where the processes keep their status files.
-    instance : str
-        Name of this installation, shown in the title.
-    """
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
-    def __init__(self, ledger_url: str, data_dir: Path, instance: str) -> None:
-        self.ledger = LedgerReader(ledger_url)
-        self.trace = PowerTrace(self.ledger)
-        self.data_dir = data_dir
-        self.instance = instance
-        self._templates = Environment(
-            loader=PackageLoader("connectors.api"), autoescape=select_autoescape(), trim_blocks=True
-        )
-        self._templates.filters |= {"ago": ago, "wh": wh_shown, "figures": figures}
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
 
-    def render(self, name: str) -> str:
-        """Return the page, or its live part."""
-        now_ms = time.time_ns() // 1_000_000
-        since = now_ms - _CHART_MS
-        context: dict[str, Any] = {"instance": self.instance, "now_ms": now_ms, "faults": FAULTS}
-        context["health"] = read_health(self.ledger, self.data_dir, now_ms)
-        try:
-            points = self.trace.points(since, now_ms)
-            context |= {
-                "evses": self.ledger.evses(limit=_SHOWN_EVSES),
-                "findings": self.ledger.open_findings(limit=_SHOWN_FINDINGS),
-                "dead": self.ledger.dead(limit=_SHOWN_DEAD),
-                "chart": svg(points, since, now_ms),
-                "power_w": points[-1][1] if points else None,
-            }
-        except ChargestreamError:
-            context |= {
-                "evses": [],
-                "findings": [],
-                "dead": [],
-                "chart": svg([], since, now_ms),
-                "power_w": None,
-            }
-        return self._templates.get_template(name).render(context)
-
-
-def ago(time_ms: int | None, now_ms: int) -> str:
-    """Return how long ago `time_ms` was, as a person says it; "never" for None."""
-    if time_ms is None:
-        return "never"
-    seconds = max(0, (now_ms - time_ms) // 1000)
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
-
-
-def wh_shown(reg_mwh: int | None) -> str:
-    """Return a register for a person: kWh with three decimals, an en dash for none."""
-    return "–" if reg_mwh is None else f"{int(wh_text(reg_mwh).split('.')[0]) / 1000:,.3f}"
-
-
-def figures(evidence: dict[str, Any]) -> str:
-    """Return evidence as one line: ``voltage 203.1 V, limit 207 V``."""
-    units = {
-        "v": "V",
-        "a": "A",
-        "w": "W",
-        "c": "°C",
-        "s": "s",
-        "wh": "Wh",
-        "mwh": "mWh",
-        "hz": "Hz",
-        "percent": "%",
-    }
-    out = []
-    for name, value in list(evidence.items())[:6]:
-        words = str(name).split("_")
-        unit = units.get(words[-1], "") if len(words) > 1 else ""
-        label = " ".join(words[:-1] if unit else words)
-        shown = f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
-        out.append(f"{label} {shown} {unit}".strip())
-    return ", ".join(out)
+        await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
 
 
 def create_app(ledger_url: str, data_dir: Path, instance: str = "chargestream") -> FastAPI:
@@ -132,23 +63,24 @@ def create_app(ledger_url: str, data_dir: Path, instance: str = "chargestream") 
     Parameters
     ----------
     ledger_url : str
-        SQLAlchemy address of the ledger.
+        SQLAlchemy address of the ledger; it may not exist yet.
     data_dir : Path
+        Where the processes keep their status files.
     instance : str
+        Name of this installation, shown in the title.
+
+    Raises
+    ------
+    ConfigError
+        If the address is wrong or its driver is missing.
     """
     page = Page(ledger_url, data_dir, instance)
     registry = CollectorRegistry(auto_describe=False)
-
-    def now() -> int:
-        return time.time_ns() // 1_000_000
-
-    registry.register(HealthCollector(lambda: read_health(page.ledger, data_dir, now())))
+    registry.register(HealthCollector(page.health))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        page.trace.start()
         yield
-        page.trace.close()
         page.ledger.close()
 
     app = FastAPI(
@@ -159,80 +91,110 @@ def create_app(ledger_url: str, data_dir: Path, instance: str = "chargestream") 
         redoc_url=None,
         openapi_url="/api/openapi.json",
     )
-    app.add_api_route(
-        "/", lambda: HTMLResponse(page.render("page.html"), headers=_HEADERS), include_in_schema=False
-    )
-    app.add_api_route(
-        "/live", lambda: HTMLResponse(page.render("live.html"), headers=_HEADERS), include_in_schema=False
-    )
+    app.add_middleware(GZipMiddleware, minimum_size=_COMPRESS_BYTES, compresslevel=3)
+    app.add_middleware(_SafeHeaders)
+    _add_page(app, page)
     _add_static(app)
     _add_data(app, page)
+    _add_lists(app, page)
 
     @app.get("/metrics", include_in_schema=False)
     def metrics() -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    @app.get("/health")
-    def health() -> dict[str, Any]:
-        """Say whether all is well; `problems` in words."""
-        found = read_health(page.ledger, data_dir, now())
-        return {
-            "well": not found.problems,
-            "problems": found.problems,
-            "lag_messages": found.lag_messages,
-            "closing": found.closing,
-            "counts": found.counts,
-        }
-
     @app.exception_handler(ChargestreamError)
     def unavailable(_: Request, error: ChargestreamError) -> Response:
-        return Response(str(error), status_code=503, media_type="text/plain")
+        return PlainTextResponse(str(error), status_code=503)
 
     return app
 
 
+def _add_page(app: FastAPI, page: Page) -> None:
+    @app.get("/", include_in_schema=False)
+    def whole(site: Site = "", search: Search = "") -> Response:
+        return HTMLResponse(page.render("page.html", Choice(site, search)))
+
+    @app.get("/live", include_in_schema=False)
+    def live(site: Site = "", search: Search = "") -> Response:
+        return HTMLResponse(page.render("live.html", Choice(site, search)))
+
+
 def _add_static(app: FastAPI) -> None:
     folder = Path(__file__).with_name("static")
-    types = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-    files = {path.name: path for path in folder.iterdir() if path.suffix in types}
+    files = {path.name: path for path in folder.iterdir() if path.suffix in _TYPES}
 
     @app.get("/static/{name}", include_in_schema=False)
     def static(name: str) -> Response:
         path = files.get(name)
         if path is None:
-            raise HTTPException(404, f"no file {name!r}")
-        return Response(path.read_bytes(), media_type=types[path.suffix])
+            raise HTTPException(404, "no such file")
+        return Response(path.read_bytes(), media_type=_TYPES[path.suffix])
 
 
 def _add_data(app: FastAPI, page: Page) -> None:
-    """What the page shows, as JSON."""
+    """Sums, and what is asked for by time."""
 
-    @app.get("/api/v1/evses")
-    def evses(
-        limit: Annotated[int, Query(ge=1, le=10_000)] = 1000, offset: Annotated[int, Query(ge=0)] = 0
-    ) -> list[dict[str, Any]]:
-        """Return EVSEs with inventory, newest reading and open findings."""
-        return page.ledger.evses(limit, offset)
+    @app.get("/health")
+    def health() -> dict[str, Any]:
+        """Say whether all is well; ``problems`` in words. The answer is 200 either way."""
+        found = page.health()
+        return {
+            "well": not found.problems,
+            "problems": found.problems,
+            "behind_s": None if found.behind_ms is None else found.behind_ms / 1000,
+            "unsaved_messages": found.unsaved_messages,
+            "closing": found.closing or None,
+            "counts": found.counts or None,
+            "processes": {p.name: p.state for p in found.processes},
+        }
 
-    @app.get("/api/v1/findings")
-    def findings(limit: Annotated[int, Query(ge=1, le=10_000)] = 200) -> list[dict[str, Any]]:
-        """Return open findings, critical ones first."""
-        return page.ledger.open_findings(limit)
+    @app.get("/api/v1/power")
+    def power(since_ms: Time, until_ms: Time, site: Site = "") -> list[dict[str, Any]]:
+        """Return the mean power of each minute, and of how many EVSEs; empty minutes are absent."""
+        found = page.ledger.power(since_ms, until_ms, site=site or None)
+        return [{"start_ms": start, "power_w": power_w, "evses": n} for start, power_w, n in found]
 
     @app.get("/api/v1/intervals")
     def intervals(
-        since_ms: Annotated[int, Query(ge=0)] = 0,
-        until_ms: Annotated[int | None, Query(ge=0)] = None,
+        since_ms: Time = 0,
+        until_ms: Annotated[int | None, Query(ge=0, le=MAX_STATION_TIME_MS)] = None,
         limit: Annotated[int, Query(ge=1, le=100_000)] = 10_000,
     ) -> list[dict[str, Any]]:
         """Return quarter-hour energy; ``energy_mwh`` is null where it is missing."""
         return page.ledger.intervals(since_ms, until_ms, limit)
 
+
+def _add_lists(app: FastAPI, page: Page) -> None:
+    """What the page lists."""
+
+    @app.get("/api/v1/evses")
+    def evses(
+        limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+        offset: Annotated[int, Query(ge=0, le=100_000_000)] = 0,
+        site: Site = "",
+        search: Search = "",
+    ) -> list[dict[str, Any]]:
+        """Return EVSEs with inventory, newest reading and open findings, by site, station and number."""
+        return page.ledger.evses(limit, offset, site=site, search=search)
+
+    @app.get("/api/v1/findings")
+    def findings(
+        limit: Annotated[int, Query(ge=1, le=10_000)] = 200, site: Site = "", search: Search = ""
+    ) -> list[dict[str, Any]]:
+        """Return raised open findings, critical ones first; ``consequences`` counts what one explains."""
+        return page.ledger.raised_findings(limit, site=site, search=search)[0]
+
     @app.get("/api/v1/dead")
     def dead(limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[dict[str, Any]]:
-        """Return the newest messages that could not be used, payload as text."""
-        rows = page.ledger.dead(limit)
-        for row in rows:
-            if isinstance(row.get("payload"), bytes):
-                row["payload"] = row["payload"].decode("utf-8", "replace")
-        return rows
+        """Return the newest messages that could not be used.
+
+        ``payload`` is text, or ``{"base64": …}`` where it is no UTF-8.
+        """
+        return [row | {"payload": _payload(row["payload"])} for row in page.ledger.dead(limit)]
+
+
+def _payload(blob: bytes) -> str | dict[str, str]:
+    try:
+        return bytes(blob).decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(blob).decode()}

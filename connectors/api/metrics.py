@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -10,12 +11,53 @@ from prometheus_client.registry import Collector
 
 from .health import Health
 
-_ROWS: Final = ("in", "processed", "late", "duplicate", "invalid")
-_MESSAGES: Final = ("total", "decoded", "duplicate", "dead", "held")
+PREFIX: Final = "chargestream_"
+_MESSAGES: Final = ("decoded", "duplicate", "dead", "held")
+_ROWS: Final = ("processed", "late", "duplicate", "invalid")
+_SEVERITIES: Final = ("info", "warning", "critical")
+_NS: Final = 1e-9
+_MIB: Final = 1024 * 1024
+
+# key in the status file, name, help, factor
+_INGEST_COUNTERS: Final = (
+    ("messages", "ingest_messages", "Messages journaled since ingest started"),
+    ("bytes", "ingest_bytes", "Payload bytes journaled since ingest started"),
+    ("commits", "ingest_commits", "Group commits since ingest started"),
+    ("acked", "ingest_acknowledged", "Messages acknowledged to the broker since ingest started"),
+    ("stale_acks", "ingest_stale_acknowledgements", "Acknowledgements dropped as of a former connection"),
+    ("oversize", "ingest_oversize", "Messages beyond mqtt.max_payload_bytes since ingest started"),
+    ("reconnects", "ingest_reconnects", "Reconnections to the broker since ingest started"),
+)
+_INGEST_GAUGES: Final = (
+    ("connected", "ingest_connected", "Receivers connected to the broker", 1.0),
+    ("receivers", "ingest_receivers", "Receivers that should be connected", 1.0),
+    ("in_flight", "ingest_in_flight", "Messages received and not yet acknowledged", 1.0),
+    ("waiting_messages", "ingest_waiting_messages", "Messages waiting for their commit", 1.0),
+    ("waiting_bytes", "ingest_waiting_bytes", "Bytes waiting for their commit", 1.0),
+    ("storage_full", "ingest_storage_full", "1 while the disk of the journal is full", 1.0),
+    ("clock_behind_ns", "clock_behind_seconds", "Machine's clock behind journaled time", _NS),
+    ("last_commit_ns", "ingest_last_commit_seconds", "Time of the last commit, since the epoch", _NS),
+)
+_WORKER_GAUGES: Final = (
+    (
+        "lag_messages",
+        "worker_unsaved_messages",
+        "Journaled messages and ticks no saved state covers yet",
+        1.0,
+    ),
+    ("rss_mb", "worker_peak_rss_bytes", "Greatest resident memory", float(_MIB)),
+    ("uptime_s", "worker_uptime_seconds", "Time since the worker started", 1.0),
+)
+_EGRESS: Final = (
+    (GaugeMetricFamily, "lag_records", "egress_lag_records", "Results not yet delivered, at most"),
+    (CounterMetricFamily, "delivered", "egress_delivered_records", "Results delivered since egress started"),
+    (CounterMetricFamily, "retries", "egress_retries", "Deliveries put off since egress started"),
+    (GaugeMetricFamily, "dead_letters", "egress_dead_letters", "Deliveries refused for good and kept"),
+)
 
 
 class HealthCollector(Collector):
-    """Turns a `Health` into metrics.
+    """Turns a `Health` into metrics; what is not known has no sample.
 
     Parameters
     ----------
@@ -29,90 +71,104 @@ class HealthCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the metric families."""
         health = self._read()
-        yield from _account(health)
-        yield from _ingest(health.ingest)
-        yield from _workers(health)
-        yield from _egress(health.egress)
         yield _gauge("problems", "Things that a person should look at", len(health.problems))
-        for name, text in (
-            ("evses", "EVSEs known"),
-            ("findings_open", "Open live findings"),
-            ("intervals", "Quarter-hour intervals in the ledger"),
-        ):
-            if name in health.counts:
-                yield _gauge(name, text, health.counts[name])
+        yield _gauge("ledger_readable", "1 when the ledger can be read", int(bool(health.closing)))
+        if health.closing:
+            yield from _account(health)
+            yield from _counts(health)
+        yield from _ingest(health.status("ingest"))
+        yield from _processes(health)
+        yield from _workers(health)
+        yield from _egress(health.status("egress"))
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"chargestream_{name}", text, value=value)
+    return GaugeMetricFamily(PREFIX + name, text, value=value)
 
 
-def _labelled(
-    kind: type[CounterMetricFamily] | type[GaugeMetricFamily], name: str, text: str, label: str
-) -> Any:
-    return kind(f"chargestream_{name}", text, labels=[label])
+def _family(kind: type, name: str, text: str, label: str, samples: Iterable[tuple[str, float]]) -> Any:
+    family = kind(PREFIX + name, text, labels=[label])
+    for of, value in samples:
+        family.add_metric([of], value)
+    return family
 
 
 def _account(health: Health) -> Iterator[Metric]:
-    """The closing ledger: messages = decoded + duplicate + dead + held; readings likewise."""
-    closing = health.closing
-    if not closing:
-        return
-    messages = _labelled(CounterMetricFamily, "messages", "Journaled messages by what became of them", "fate")
-    for fate in _MESSAGES:
-        messages.add_metric([fate], closing["messages"][fate])
-    yield messages
-    rows = _labelled(CounterMetricFamily, "readings", "Readings by what became of them", "fate")
-    for fate in _ROWS:
-        rows.add_metric([fate], closing["rows"][fate])
-    yield rows
-    yield _gauge("account_closes", "1 when nothing is missing in the account", int(closing["closes"]))
-    if closing["through_ms"] is not None:
-        yield _gauge(
-            "accounted_through_seconds",
-            "Arrival of the newest message accounted for",
-            closing["through_ms"] / 1000,
-        )
+    """The closing account.
+
+    Gauges, not counters: after a crash the newest ranges are cut anew and the sums may fall a little, which a
+    counter would take for a restart.
+    """
+    messages, rows = health.closing["messages"], health.closing["rows"]
+    yield _gauge("account_messages", "Journaled messages accounted for", messages["total"])
+    fates = ((fate, messages[fate]) for fate in _MESSAGES)
+    text = "The same by what became of them; they add up to the whole"
+    yield _family(GaugeMetricFamily, "account_messages_by_fate", text, "fate", fates)
+    yield _gauge("account_readings", "Readings accounted for", rows["in"])
+    fates = ((fate, rows[fate]) for fate in _ROWS)
+    yield _family(GaugeMetricFamily, "account_readings_by_fate", text, "fate", fates)
+    yield _gauge("account_closes", "1 when nothing is missing in the account", int(health.closing["closes"]))
+    yield _gauge("account_ranges", "Journal ranges in the account", health.closing["ranges"])
+    if health.behind_ms is not None:
+        text = "Arrival of the newest message accounted for, since the epoch"
+        yield _gauge("account_through_seconds", text, health.closing["through_ms"] / 1000)
+        text = "How long ago that was: the lag of the whole pipeline"
+        yield _gauge("behind_seconds", text, health.behind_ms / 1000)
+
+
+def _counts(health: Health) -> Iterator[Metric]:
+    for key, name, text in (
+        ("evses", "evses", "EVSEs known"),
+        ("intervals", "intervals", "Quarter-hour intervals in the ledger"),
+        ("findings", "findings", "Findings ever recorded"),
+        ("dead", "dead_messages", "Messages, or parts of one, kept as unusable"),
+        ("late_readings", "late_readings", "Readings that came after newer ones"),
+    ):
+        yield _gauge(name, text, health.counts[key])
+    severities: Counter[str] = Counter(dict.fromkeys(_SEVERITIES, 0))
+    family = GaugeMetricFamily(
+        PREFIX + "findings_open_by_code", "Raised open findings by code", labels=["code", "severity"]
+    )
+    for code, severity, n in health.findings:
+        severities[severity] += n
+        family.add_metric([code, severity], n)
+    text = "Raised open findings by severity"
+    yield _family(GaugeMetricFamily, "findings_open", text, "severity", sorted(severities.items()))
+    yield family
 
 
 def _ingest(status: dict[str, Any]) -> Iterator[Metric]:
-    for key, name, text in (
-        ("messages", "ingest_messages", "Messages journaled since ingest started"),
-        ("bytes", "ingest_bytes", "Bytes journaled since ingest started"),
-        ("commits", "ingest_commits", "Group commits since ingest started"),
-        ("oversize", "ingest_oversize", "Messages over the size bound"),
-        ("reconnects", "ingest_reconnects", "Reconnections to the broker"),
-    ):
+    for key, name, text in _INGEST_COUNTERS:
         if key in status:
-            yield CounterMetricFamily(f"chargestream_{name}", text, value=status[key])
-    for key, text in (
-        ("connected", "Receivers connected to the broker"),
-        ("in_flight", "Messages received and not yet acknowledged"),
-    ):
+            yield CounterMetricFamily(PREFIX + name, text, value=status[key])
+    for key, name, text, factor in _INGEST_GAUGES:
         if key in status:
-            yield _gauge(f"ingest_{key}", text, int(status[key]))
+            yield _gauge(name, text, status[key] * factor)
+
+
+def _processes(health: Health) -> Iterator[Metric]:
+    up = ((p.name, float(p.state == "running")) for p in health.processes)
+    yield _family(GaugeMetricFamily, "process_up", "1 while the process runs and reports", "process", up)
+    restarts = ((p.name, p.restarts) for p in health.processes if p.restarts is not None)
+    yield _family(CounterMetricFamily, "process_restarts", "Restarts by the supervisor", "process", restarts)
+    ages = ((p.name, p.age_ms / 1000) for p in health.processes if p.age_ms is not None)
+    yield _family(GaugeMetricFamily, "process_report_age_seconds", "Age of its last report", "process", ages)
 
 
 def _workers(health: Health) -> Iterator[Metric]:
-    lag = _labelled(GaugeMetricFamily, "worker_lag_messages", "Journaled messages not yet saved", "worker")
-    rss = _labelled(GaugeMetricFamily, "worker_rss_bytes", "Peak resident memory", "worker")
-    for name, status in health.workers.items():
-        lag.add_metric([name], status.get("lag_messages", 0))
-        rss.add_metric([name], status.get("rss_mb", 0) * 1024 * 1024)
-    yield lag
-    yield rss
-    restarts = _labelled(CounterMetricFamily, "process_restarts", "Restarts by the supervisor", "process")
-    for name, status in health.supervisor.items():
-        if isinstance(status, dict):
-            restarts.add_metric([name], status.get("restarts", 0))
-    yield restarts
+    for key, name, text, factor in _WORKER_GAUGES:
+        found = [(w.name, w.status[key] * factor) for w in health.workers if key in w.status]
+        yield _family(GaugeMetricFamily, name, text, "worker", found)
+    shed = [(w.name, w.status["shed_bytes"]) for w in health.workers if "shed_bytes" in w.status]
+    text = "Bytes of points left out because the outbox was full, since the worker started"
+    yield _family(CounterMetricFamily, "worker_shed_bytes", text, "worker", shed)
 
 
 def _egress(status: dict[str, Any]) -> Iterator[Metric]:
-    lag = _labelled(GaugeMetricFamily, "egress_lag_records", "Results not yet delivered", "consumer")
-    dead = _labelled(GaugeMetricFamily, "egress_dead_letters", "Deliveries refused for good", "consumer")
-    for name, consumer in status.get("consumers", {}).items():
-        lag.add_metric([name], consumer.get("lag_records", 0))
-        dead.add_metric([name], consumer.get("dead_letters", 0))
-    yield lag
-    yield dead
+    consumers = sorted(status.get("consumers", {}).items())
+    waits = ((name, float(c.get("state") == "waiting")) for name, c in consumers)
+    text = "1 while the other side does not take deliveries"
+    yield _family(GaugeMetricFamily, "egress_waiting", text, "consumer", waits)
+    for kind, key, name, text in _EGRESS:
+        found = [(consumer, c[key]) for consumer, c in consumers if key in c]
+        yield _family(kind, name, text, "consumer", found)

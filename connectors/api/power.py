@@ -1,4 +1,4 @@
-"""The power chart: total power over time, and the picture of it as SVG."""
+"""The power chart: total power over the last hour, and where its lines run."""
 
 from __future__ import annotations
 
@@ -6,23 +6,39 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from connectors.ledger_reader import LedgerReader
-from models.errors import ChargestreamError
+
+from .words import power_text
 
 Point = tuple[int, float]
 
-_SAMPLE_S: Final = 2.0
-_KEPT: Final = 300  # samples: ten minutes
-_FRESH_MS: Final = 300_000
-# picture size and margins, px
-_WIDTH, _HEIGHT = 1000, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 12, 26
+HOUR_MS: Final = 3_600_000
+_MINUTE_MS: Final = 60_000
+#: Power older than this is no longer what flows now.
+FRESH_MS: Final = 300_000
+_SAMPLE_MS: Final = 1_500
+_SAMPLES: Final = 400
+#: Samples further apart do not stand for what was between them.
+_RUN_MS: Final = 10_000
+_MINUTES_ASKED_MS: Final = 10_000
+#: Minutes this old have the readings of all EVSEs, also of those that send every few minutes.
+_SETTLED_MS: Final = 300_000
+_COMPLETE: Final = 0.9
+#: Points further apart are not joined.
+_GAP_MS: Final = 180_000
+# The drawing's coordinates; the page stretches it.
+WIDTH: Final = 1000
+HEIGHT: Final = 400
+_LINES: Final = 4
 
 
 class PowerTrace:
-    """Samples the total power of all EVSEs every two seconds; minutes before that come from the ledger.
+    """Total power of all EVSEs: minutes from the ledger, then what was sampled while somebody looked.
+
+    Thread-safe; holds a bounded number of points.
 
     Parameters
     ----------
@@ -31,94 +47,133 @@ class PowerTrace:
 
     def __init__(self, ledger: LedgerReader) -> None:
         self._ledger = ledger
-        self._samples: deque[Point] = deque(maxlen=_KEPT)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="power-trace", daemon=True)
+        self._lock = threading.Lock()
+        self._samples: deque[Point] = deque(maxlen=_SAMPLES)
+        self._minutes: dict[int, tuple[float, int]] = {}
+        self._asked_ms = -HOUR_MS
 
-    def start(self) -> None:
-        """Begin to sample."""
-        self._thread.start()
+    def points(self, now_ms: int) -> list[Point]:
+        """Return (epoch ms, W) of the last hour, oldest first, and note the power of now.
 
-    def close(self) -> None:
-        """Stop sampling."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(5)
+        Raises
+        ------
+        DeliveryError, StorageError
+            If the ledger cannot be read.
+        """
+        with self._lock:
+            if not self._samples or abs(now_ms - self._samples[-1][0]) >= _SAMPLE_MS:
+                power = self._ledger.power_now(now_ms - FRESH_MS)
+                if power is not None:
+                    self._samples.append((now_ms, power[0]))
+            if abs(now_ms - self._asked_ms) >= _MINUTES_ASKED_MS:
+                self._ask_minutes(now_ms)
+            run = self._newest_run(now_ms)
+            edge = run[0][0] if run else now_ms
+            return [p for p in self._settled(now_ms) if p[0] + _MINUTE_MS <= edge] + run
 
-    def _run(self) -> None:
-        while not self._stop.wait(_SAMPLE_S):
-            try:
-                self.sample(time.time_ns() // 1_000_000)
-            except ChargestreamError:
-                continue  # no ledger yet, or it is busy: the next sample will do
+    def _ask_minutes(self, now_ms: int) -> None:
+        """Fetch the minutes that may have changed since they were last fetched."""
+        since = max(now_ms - HOUR_MS, self._asked_ms - _SETTLED_MS)
+        fresh = {start: (power, n) for start, power, n in self._ledger.power(since, now_ms)}
+        kept = {start: found for start, found in self._minutes.items() if now_ms - HOUR_MS <= start < since}
+        self._minutes = kept | fresh
+        self._asked_ms = now_ms
 
-    def sample(self, now_ms: int) -> None:
-        """Add the sum of the newest power of all EVSEs that were heard of lately."""
-        powers = [
-            row["power_w"]
-            for row in self._ledger.evses(limit=100_000)
-            if row["power_w"] is not None and now_ms - row["time_ms"] <= _FRESH_MS
+    def _newest_run(self, now_ms: int) -> list[Point]:
+        """Return the samples up to now that have no gap between them."""
+        run: list[Point] = []
+        for point in reversed(self._samples):
+            if point[0] > now_ms or point[0] < now_ms - HOUR_MS:
+                continue
+            if run and run[-1][0] - point[0] > _RUN_MS:
+                break
+            run.append(point)
+        return run[::-1]
+
+    def _settled(self, now_ms: int) -> list[Point]:
+        """Return the minutes without those at the end that some EVSEs have yet to report."""
+        most = max((n for _, n in self._minutes.values()), default=0)
+        return [
+            (start, power)
+            for start, (power, n) in sorted(self._minutes.items())
+            if start < now_ms - _SETTLED_MS or n >= _COMPLETE * most
         ]
-        if powers:
-            self._samples.append((now_ms, float(sum(powers))))
 
-    def points(self, since_ms: int, until_ms: int) -> list[Point]:
-        """Return (epoch ms, W): minutes of the ledger, then the samples of this process."""
-        samples = [p for p in self._samples if since_ms <= p[0] < until_ms]
-        edge = samples[0][0] if samples else until_ms
-        minutes = [(start, power) for start, power, _ in self._ledger.power(since_ms, until_ms)]
-        # the newest minutes are still incomplete while EVSEs report at different times
-        return [p for p in minutes if p[0] + 60_000 <= edge] + samples
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Where the chart's lines run; coordinates from 0 to `WIDTH` and 0 to `HEIGHT`.
+
+    Attributes
+    ----------
+    levels : list of str
+        Labels of the horizontal lines, from the top.
+    hours : list of str
+        Labels of the time axis (UTC), from the left.
+    lines, areas : list of str
+        ``points`` of a polyline, and of the polygon under it, for each stretch without a gap.
+    dots : list of tuple
+        (x, y) of points that stand alone.
+    words : str
+        The chart for who does not see it.
+    """
+
+    levels: list[str]
+    hours: list[str]
+    lines: list[str]
+    areas: list[str]
+    dots: list[tuple[float, float]]
+    words: str
 
 
 def nice_ceiling(value: float) -> float:
-    """Return the next of 1, 2, 5 times a power of ten that is at least `value` (1 for 0 and less)."""
+    """Return the next of 1, 2, 4, 8 times a power of ten that is at least `value` (1 for 0 and less)."""
     scale = 1.0
     while scale * 10 <= value:
         scale *= 10
-    for factor in (1, 2, 5, 10):
-        if factor * scale >= value:
-            return factor * scale
-    return 10 * scale
+    return next(factor * scale for factor in (1, 2, 4, 8, 10) if factor * scale >= value)
 
 
-def svg(points: Sequence[Point], since_ms: int, until_ms: int) -> str:
-    """Return the chart as an SVG element; gaps of more than three minutes are left open."""
-    top = nice_ceiling(max((p for _, p in points), default=0) / 1000) * 1000
-    inner_w, inner_h = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+def chart(points: Sequence[Point], now_ms: int) -> Chart:
+    """Return the chart of the hour before `now_ms`; a gap of more than three minutes stays open."""
+    since_ms = now_ms - HOUR_MS
+    top_w = 1000 * nice_ceiling(max((p for _, p in points), default=0) / 1000)
 
-    def x(t: int) -> float:
-        return round(_LEFT + inner_w * (t - since_ms) / max(1, until_ms - since_ms), 1)
+    def at(point: Point) -> tuple[float, float]:
+        t, power = point
+        return round(WIDTH * (t - since_ms) / HOUR_MS, 1), round(HEIGHT * (1 - max(0.0, power) / top_w), 1)
 
-    def y(power: float) -> float:
-        return round(_TOP + inner_h * (1 - power / top), 1)
-
-    parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="Total charging power over time">']
-    for k in range(5):
-        level = top * k / 4
-        right, at_y = _WIDTH - _RIGHT, y(level)
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{at_y}" y2="{at_y}"/>')
-        parts.append(f'<text x="{_LEFT - 8}" y="{at_y + 4}" text-anchor="end">{level / 1000:g} kW</text>')
-    for k in range(5):
-        at = since_ms + (until_ms - since_ms) * k // 4
-        label = time.strftime("%H:%M", time.gmtime(at / 1000))
-        anchor = "start" if k == 0 else "end" if k == 4 else "middle"
-        parts.append(f'<text x="{x(at)}" y="{_HEIGHT - 6}" text-anchor="{anchor}">{label}</text>')
+    lines, areas, dots = [], [], []
     for run in _runs(points):
-        line = " ".join(f"{x(t)},{y(p)}" for t, p in run)
+        places = [at(point) for point in run]
         if len(run) == 1:
-            parts.append(f'<circle class="dot" cx="{x(run[0][0])}" cy="{y(run[0][1])}" r="2.5"/>')
+            dots.append(places[0])
             continue
-        area = f"{x(run[0][0])},{y(0)} {line} {x(run[-1][0])},{y(0)}"
-        parts.append(f'<polygon class="area" points="{area}"/><polyline class="line" points="{line}"/>')
-    parts.append("</svg>")
-    return "".join(parts)
+        line = " ".join(f"{x:g},{y:g}" for x, y in places)
+        lines.append(line)
+        areas.append(f"{places[0][0]:g},{HEIGHT} {line} {places[-1][0]:g},{HEIGHT}")
+    levels = [power_text(top_w * (_LINES - k) / _LINES, axis=True) for k in range(_LINES + 1)]
+    hours = [
+        time.strftime("%H:%M", time.gmtime((since_ms + HOUR_MS * k // _LINES) / 1000))
+        for k in range(_LINES + 1)
+    ]
+    return Chart(levels, hours, lines, areas, dots, _words(points))
+
+
+def _words(points: Sequence[Point]) -> str:
+    if not points:
+        return "Total charging power over the last hour: nothing measured."
+    powers = [power for _, power in points]
+    return (
+        f"Total charging power over the last hour: now {power_text(powers[-1])}, "
+        f"highest {power_text(max(powers))}, lowest {power_text(min(powers))}."
+    )
 
 
 def _runs(points: Sequence[Point]) -> list[list[Point]]:
     runs: list[list[Point]] = []
     for point in points:
-        if runs and point[0] - runs[-1][-1][0] <= 180_000:
+        if runs and point[0] - runs[-1][-1][0] <= _GAP_MS:
             runs[-1].append(point)
         else:
             runs.append([point])

@@ -108,7 +108,7 @@ class Fleet:
         self._uniform = bool((self._sample_ticks == 1).all())
         self._batch_ms = np.array(batch_ms, np.int64)
         # the first batch is cut at a random place, so that nodes do not all send together
-        first = [rng.randrange(1, ms // tick + 1) * tick for ms in batch_ms]
+        first = [rng.randrange(ms // tick) * tick for ms in batch_ms]
         self._flush_ms: I64 = start + np.array(first, np.int64)
         self._hb_ms = np.array([round(node.hb_s * 1000) for node in nodes], np.int64)
         self._next_hb_ms: I64 = start + np.array([rng.randrange(int(ms)) + 1 for ms in self._hb_ms], np.int64)

@@ -145,7 +145,7 @@ class Absences:
         heard_ns = int(rec["last_ns" if scope == "node" else "rows_ns"])
         evidence: dict[str, Any] = {
             "reason": _REASONS[rec["reason"]],
-            "silent_s": round((at[1] - max(heard_ns, int(rec["start_ns"]))) / NS_PER_S, 3),
+            "silent_s": round((at[1] - max(heard_ns, int(rec["start_ns"]))) / NS_PER_S, 6),
         }
         if limit_ns:
             evidence["limit_s"] = limit_ns / NS_PER_S

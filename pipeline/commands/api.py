@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import socket
+
+#: Answers that are still being written when we are told to stop get this long.
+_FINISH_S: Final = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,28 +21,74 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until told to stop; return the exit code."""
     import logging
-    import os
+    import signal
 
     import uvicorn
 
     from connectors.api.app import create_app
-    from models.errors import ConfigError
-    from pipeline import config as configuration
-    from pipeline import logs
+    from pipeline import process
 
-    config = configuration.load(args.config, os.environ)
-    logs.setup("api", config.service.log_level, config.service.log_format)
+    config, stop = process.start("api", args.config)
     app = create_app(config.ledger_url(), Path(config.service.data_dir), config.service.instance)
+    listening = listen(config.api.host, config.api.port)
+    log = logging.getLogger("chargestream.api")
+    logging.getLogger("uvicorn").handlers = logging.getLogger("chargestream").handlers
     server = uvicorn.Server(
-        uvicorn.Config(app, host=config.api.host, port=config.api.port, log_level="warning", lifespan="on")
+        uvicorn.Config(
+            app,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            lifespan="on",
+            server_header=False,
+            timeout_graceful_shutdown=_FINISH_S,
+        )
     )
-    try:
-        socket = server.config.bind_socket()
-    except SystemExit:
-        raise ConfigError(
-            f"api.host and api.port: {config.api.host}:{config.api.port} cannot be listened on; is it in use?"
-        ) from None
-    host, port = socket.getsockname()[:2]
-    logging.getLogger("chargestream.api").info("page at http://%s:%s/", host, port)
-    server.run(sockets=[socket])
+
+    def end(*_: object) -> None:
+        server.should_exit = True
+
+    # While it serves, uvicorn has handlers of its own; when it has ended it raises again what they caught.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    server.should_exit = stop.is_set()
+    host, port = listening.getsockname()[:2]
+    log.info("page at http://%s:%s/", f"[{host}]" if ":" in host else host, port)
+    with listening:
+        server.run(sockets=[listening])
+    log.info("stopped")
     return 0
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens at `host` and `port`.
+
+    Raises
+    ------
+    ConfigError
+        If that cannot be; says why.
+    """
+    import errno
+    import socket
+
+    from models.errors import ConfigError
+
+    where = f"api.host and api.port: cannot listen on {host} port {port}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ConfigError(f"{where}: {error.strerror or error}") from error
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(128)
+    except OSError as error:
+        listening.close()
+        advice = ""
+        if error.errno == errno.EADDRINUSE:
+            advice = "; another program listens there: stop it, or choose another api.port (0: any free one)"
+        raise ConfigError(f"{where}: {error.strerror}{advice}") from error
+    return listening

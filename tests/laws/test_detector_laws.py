@@ -1,4 +1,4 @@
-"""Laws that every detector plug-in must keep, found by its file name; a plug-in without a naive twin fails."""
+"""Laws that every detector plug-in must keep; one without a naive twin fails."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_config_is_documented_frozen_and_checked(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(profile=profiles, seed=st.integers(0, 1000))
 def test_any_split_gives_equal_output(name: str, profile: Profile, seed: int) -> None:
     whole = ordered(run(name, cut(profile)))
@@ -112,7 +112,7 @@ def test_a_batch_per_message_gives_equal_output(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=4)
+@settings(max_examples=3)
 @given(profile=profiles, seed=st.integers(0, 1000))
 def test_restored_detector_goes_on_equally(name: str, profile: Profile, seed: int) -> None:
     straight, hopping = build(name), build(name)
@@ -219,7 +219,7 @@ def test_missing_values_say_nothing(name: str, profile: Profile) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(profile=profiles)
 def test_equals_its_naive_twin(name: str, profile: Profile) -> None:
     twin = importlib.import_module(f"tests.naive.{name}")
@@ -265,7 +265,7 @@ def test_streams_provoke_every_detector() -> None:
     """The laws mean something only if the streams make every detector raise, update or clear."""
     seen: set[tuple[str, int]] = set()
     for seed in range(4):
-        for cadence_s in (1.0, 20.0, 300.0):
+        for cadence_s in (1.0, 20.0, 900.0):
             for name in NAMES:
                 seen |= {(name, e.kind) for e in run(name, cut(Profile(seed, cadence_s, 1.0)))}
     assert {(name, kind) for name in NAMES for kind in (1, 3)} <= seen

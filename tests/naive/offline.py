@@ -202,7 +202,8 @@ def _overdue(world: _World, who: _Subject, order: int, now: int) -> None:
         if who.state == "pending" and who.start_ns + 5 * S <= now:
             world.open(who, order, now)
         elif who.state == "heard" and who.seen and who.last_ns is not None:
-            if max(who.last_ns, world.listening) + who.silence <= now:
+            quiet = max(who.last_ns, world.listening) + who.silence <= now
+            if quiet:
                 who.start_ns, who.reason = who.last_ns, "silence"
                 world.open(who, order, now, who.silence / S)
 

@@ -58,7 +58,8 @@ class Message:
 class Story:
     """A stream and the devices in it.
 
-    `sites`, `nodes` (site row, name), `stations` (site row, name, node row) and `evses` (station row, id) are by row.
+    `sites`, `nodes` (site row, name), `stations` (site row, name, node row) and `evses` (station row, id) are
+    by row.
     """
 
     sites: list[str] = field(default_factory=list)

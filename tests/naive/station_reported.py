@@ -1,4 +1,4 @@
-"""Twin of `station_reported`: keeps what stations said as a list and looks through it at every journal entry."""
+"""Twin of `station_reported`: keeps what stations said as a list and looks through it each time."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def _of_evse(readings: list[Reading]) -> list[Expected]:
             end = r.time_ns
             if not raised or (r.live and not live):
                 raised, live, start, raising = True, r.live, low[0][0], True
-                least, when, at_phase = min((v, t, p) for t, v, p in low)
+                least, _, at_phase = min((v, t, p) for t, v, p in low)
                 evidence = {
                     "voltage_min_v": least,
                     "u_n_v": u_n,

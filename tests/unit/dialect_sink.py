@@ -12,6 +12,7 @@ from models.channels import CHANNELS
 from models.records import EvseInventory
 from models.topics import Router
 from models.units import NO_REGISTER, wh_text
+from pipeline.decode import read_topic
 from pipeline.dialects import Topic
 
 KIND_NAMES = {
@@ -27,7 +28,6 @@ KIND_NAMES = {
     b.OPERATOR: "operator",
     b.OTHER: "other",
 }
-_KINDS = {name: kind for kind, name in KIND_NAMES.items()}
 
 
 class CollectingSink:
@@ -172,12 +172,7 @@ def _registers(value: Any) -> Any:
 
 
 def topic_of(router: Router, text: str) -> Topic:
-    """Return the topic as the decode stage reads it; the route must match."""
-    match = router.match(text)
-    assert match is not None, text
-    if text.startswith("evt/v1/_op/"):
-        return Topic(text, match.dialect, b.OPERATOR, "", "", rest=text.split("/", 3)[3])
-    level = match.rest.removeprefix("up/") if match.rest.startswith("up/") else ""
-    msgpack = level.endswith(".mp")
-    kind = _KINDS.get(level.removesuffix(".mp"), b.OTHER)
-    return Topic(text, match.dialect, kind, match.site, match.node, msgpack, match.rest)
+    """Return the topic as the decode stage reads it; a route must match."""
+    topic = read_topic(router, text)
+    assert topic is not None, text
+    return topic

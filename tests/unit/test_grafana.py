@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from connectors.schema import MEASUREMENTS
-from grafana import _fleet, _query, _station, build
+from grafana import _query, _station, build
 
 from . import _grafana as g
 
@@ -229,7 +229,6 @@ def test_limits_are_those_of_the_rules() -> None:
         [230 * voltage.ten_min_pu, 230 * over.ten_min_pu]
     )
     assert [value for value, _ in _station.TEMPERATURE_LIMITS[1:]] == [plug.ac_warning_c, plug.ac_critical_c]
-    assert _fleet.CHARGING_W == 100
 
 
 def test_the_data_source_file_fits_the_dashboards_and_holds_no_secret() -> None:

@@ -162,17 +162,16 @@ def test_a_transaction_tells_its_story_in_order() -> None:
 
 
 def test_no_power_outside_transactions_and_rows_carry_their_transaction() -> None:
-    fleet = Fleet(mixed_fleet(8, 3, arrivals_per_day=12), 2, START_MS)
-    readings = columns(_run(fleet, 240))
+    fleet = Fleet(mixed_fleet(8, 3, arrivals_per_day=20), 2, START_MS)
+    readings = columns(_run(fleet, 90))
     for rows in readings.values():
         idle = rows["tx"] == 0
         assert (rows["Power.Active.Import"][idle] == 0).all()
     assert any((rows["Power.Active.Import"] > 1000).any() for rows in readings.values())
 
 
-def test_cars_taper_and_scarce_sites_throttle() -> None:
-    fleet = Fleet(demo_fleet(1), 3, START_MS)
-    readings = columns(_run(fleet, 25))
+def test_cars_taper_and_scarce_sites_throttle(demo: tuple[Fleet, list[SimMessage]]) -> None:
+    readings = columns(demo[1])
     dc = [rows for (name, _), rows in readings.items() if name.startswith("CU01")]
     powers = [rows["Power.Active.Import"][rows["SoC"] > 70] for rows in dc]
     assert any(len(p) > 20 and p[-1] < 0.8 * p[0] for p in powers if len(p)), "no taper above 70 %"
@@ -185,7 +184,7 @@ def test_cars_taper_and_scarce_sites_throttle() -> None:
 def test_voltage_sags_with_the_site_current() -> None:
     fleet = Fleet(demo_fleet(1), 3, START_MS)
     volts, amps = [], []
-    for minute in range(20):
+    for minute in range(12):
         fleet.advance(START_MS + minute * _MINUTE)
         site = fleet.topology.evse_site == 0
         volts.append(fleet.plant.v_v[:, site].mean())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import threading
 import time
@@ -24,7 +25,7 @@ from connectors.simulator import (
     bench_fleet,
 )
 from connectors.simulator.live import INJECT_TOPIC, LiveOptions, publish_all, run_live
-from connectors.simulator.publisher import Broker
+from connectors.simulator.publisher import Broker, Publisher
 from models.errors import RetryLater
 from tests.servers import free_port, require
 
@@ -241,3 +242,30 @@ def test_no_broker_is_said_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_password_never_shows() -> None:
     assert "secret" not in repr(Broker("h", 1, "u", "secret"))
+
+
+def test_nothing_counts_as_acknowledged_before_its_puback(tmp_path: Path) -> None:
+    """A broker that takes connections and messages but never answers a publish."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            peer, _ = server.accept()
+            with peer:
+                peer.recv(1000)
+                peer.sendall(b"\x20\x02\x00\x00")
+                while peer.recv(65536):
+                    pass
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        acked = tmp_path / "acked.tsv"
+        broker = Broker("127.0.0.1", server.getsockname()[1])
+        publisher = Publisher(broker, [], per_node=False, acked=acked)
+        start_ms = 1_781_071_200_000
+        for message in Fleet(bench_fleet(5), 1, start_ms).advance(start_ms + 70_000)[:20]:
+            publisher.send(message)
+        publisher.close(0.2)
+        thread.join(5)
+    assert publisher.sent == 20
+    assert (publisher.acknowledged, acked.read_bytes()) == (0, b"")
+    assert publisher.unacknowledged > 10

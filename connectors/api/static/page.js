@@ -1,30 +1,132 @@
-// Replaces the live part of the page every two seconds and says so when the server is gone.
+// Renews the live part of the page every two seconds, changing only what changed: scroll positions, focus and
+// selected text stay. Says so when the server is gone.
 "use strict";
-const live = document.getElementById("live");
-let failures = 0;
 
-function showAge() {
-  const age = document.getElementById("age");
-  if (!age) return;
-  const seconds = Math.max(0, Math.round((Date.now() - Number(age.dataset.now)) / 1000));
-  age.textContent = failures ? `no answer for ${seconds} s` : "live";
-  age.classList.toggle("stale", failures > 0);
+const EVERY_MS = 2000;
+const PATIENCE_MS = 8000;
+const live = document.getElementById("live");
+const link = document.getElementById("link");
+const gone = document.getElementById("gone");
+const pause = document.getElementById("pause");
+let paused = false;
+let renewing = false;
+let timer = 0;
+let lostAt = 0;
+
+function keyOf(node) {
+  return node.nodeType === Node.ELEMENT_NODE ? node.dataset.key : undefined;
+}
+
+function alike(a, b) {
+  return a.nodeType === b.nodeType && a.nodeName === b.nodeName && keyOf(a) === keyOf(b);
+}
+
+function matchAttributes(from, to) {
+  for (const { name, value } of to.attributes) {
+    if (from.getAttribute(name) !== value) from.setAttribute(name, value);
+  }
+  for (const { name } of [...from.attributes]) {
+    if (!to.hasAttribute(name)) from.removeAttribute(name);
+  }
+}
+
+// Makes the children of `from` those of `to`; what has a data-key is found again wherever it stands.
+function matchChildren(from, to) {
+  const wanted = [...to.childNodes];
+  const keys = new Set(wanted.map(keyOf).filter((key) => key !== undefined));
+  const keyed = new Map();
+  for (const child of [...from.children]) {
+    const key = keyOf(child);
+    if (key === undefined) continue;
+    if (keys.has(key)) keyed.set(key, child);
+    else child.remove();
+  }
+  let at = from.firstChild;
+  for (const node of wanted) {
+    const key = keyOf(node);
+    const found = key === undefined ? at : keyed.get(key);
+    if (!found || !alike(found, node)) {
+      from.insertBefore(document.importNode(node, true), at);
+      continue;
+    }
+    if (found === at) at = at.nextSibling;
+    else from.insertBefore(found, at);
+    if (node.nodeType === Node.ELEMENT_NODE) {
+      matchAttributes(found, node);
+      matchChildren(found, node);
+    } else if (found.data !== node.data) {
+      found.data = node.data;
+    }
+  }
+  while (at) {
+    const next = at.nextSibling;
+    at.remove();
+    at = next;
+  }
+}
+
+function clock(ms) {
+  return new Date(ms).toISOString().slice(11, 19) + " UTC";
+}
+
+function say(state, words) {
+  document.body.className = state;
+  if (link.textContent !== words) link.textContent = words;
+}
+
+function lost(reason) {
+  if (!lostAt) lostAt = Date.now();
+  const shown = live.querySelector("[data-now]");
+  const words = `${reason} What you see is from ${shown ? clock(Number(shown.dataset.now)) : "before"}. Trying again.`;
+  if (gone.textContent !== words) gone.textContent = words;
+  gone.hidden = false;
+  say("lost", `no answer since ${clock(lostAt)}`);
 }
 
 async function renew() {
+  if (renewing) return;
+  renewing = true;
+  clearTimeout(timer);
   try {
-    const answer = await fetch("/live", { cache: "no-store" });
-    if (!answer.ok) throw new Error(String(answer.status));
-    const top = document.querySelector(".scroll")?.scrollTop ?? 0;
-    live.innerHTML = await answer.text();
-    const scroll = document.querySelector(".scroll");
-    if (scroll) scroll.scrollTop = top;
-    failures = 0;
+    const answer = await fetch("/live" + location.search, {
+      cache: "no-store",
+      signal: AbortSignal.timeout(PATIENCE_MS),
+    });
+    if (answer.ok) {
+      matchChildren(live, new DOMParser().parseFromString(await answer.text(), "text/html").body);
+      lostAt = 0;
+      gone.hidden = true;
+      if (!paused) say("fresh", "live");
+    } else {
+      lost(`The server answers with error ${answer.status}.`);
+    }
   } catch {
-    failures += 1;
+    lost("The server does not answer.");
   }
-  showAge();
+  renewing = false;
+  plan();
 }
 
-showAge();
-setInterval(() => { if (!document.hidden) renew(); }, 2000);
+function plan() {
+  clearTimeout(timer);
+  if (!paused && !document.hidden) timer = setTimeout(renew, EVERY_MS);
+}
+
+pause.addEventListener("click", () => {
+  paused = !paused;
+  pause.textContent = paused ? "Go on" : "Pause";
+  if (paused) {
+    clearTimeout(timer);
+    say("paused", "paused");
+  } else {
+    renew();
+  }
+});
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden && !paused) renew();
+});
+document.getElementById("site").addEventListener("change", (event) => event.target.form.requestSubmit());
+
+pause.hidden = false;
+say("fresh", "live");
+plan();
