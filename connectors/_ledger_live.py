@@ -42,11 +42,11 @@ def is_open() -> Any:
 
 
 def evses(site: str, search: str, limit: int, offset: int, *, urgent_first: bool) -> Any:
-    """Return the query for EVSEs: inventory, newest reading, open findings.
+    """Return the query for EVSEs: inventory, newest reading, open findings; ``matching``: how many.
 
     They are chosen by their keys alone and looked up then: ten thousand wide rows are slow to sort.
     """
-    chosen = chosen_evses(site, search)
+    chosen = _chosen_evses(site, search)
     order = [chosen.selected_columns[name] for name in ("site", "station", "evse")]
     if urgent_first:
         order = [chosen.selected_columns["rank"].desc(), chosen.selected_columns["place"], *order]
@@ -59,7 +59,7 @@ def evses(site: str, search: str, limit: int, offset: int, *, urgent_first: bool
         select(
             p.site, p.station, p.evse, d.node, d.vendor, d.model, d.fw, d.connector_type, d.p_max_w, d.dc,
             now.time_ms, now.status, now.state, now.reg_mwh, now.power_w, now["values"],
-            p.open_findings, p.rank,
+            p.open_findings, p.rank, p.matching,
         )
         .select_from(
             picked.outerjoin(t.devices, _same_evse(picked, t.devices)).outerjoin(
@@ -70,7 +70,7 @@ def evses(site: str, search: str, limit: int, offset: int, *, urgent_first: bool
     )  # fmt: skip
 
 
-def chosen_evses(site: str, search: str) -> Any:
+def _chosen_evses(site: str, search: str) -> Any:
     """Return the query for the keys of EVSEs at `site` that `search` finds, with what orders them."""
     keys = evse_keys()
     f, d = t.findings.c, t.devices.c
@@ -96,6 +96,7 @@ def chosen_evses(site: str, search: str) -> Any:
         func.coalesce(opened.c.open_findings, 0).label("open_findings"),
         func.coalesce(opened.c.rank, -1).label("rank"),
         case(_STATUS_ORDER, value=keys.c.status, else_=len(_STATUS_ORDER)).label("place"),
+        func.count().over().label("matching"),
     ).select_from(source)
     if site:
         query = query.where(keys.c.site == site)

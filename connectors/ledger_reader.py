@@ -211,8 +211,9 @@ class LedgerReader:
         """
         with self._connected() as db:
             query = live.evses(site, search, limit, 0, urgent_first=True)
-            rows = [_evse(row) for row in db.execute(query).mappings()]
-            return rows, len(rows) if len(rows) < limit else _count(db, live.chosen_evses(site, search))
+            found = db.execute(query).mappings().all()
+        rows, matching = [_evse(row) for row in found], int(found[0]["matching"]) if found else 0
+        return rows, matching
 
     def sites(self) -> list[str]:
         """Return the names of all sites that have an EVSE."""
@@ -290,6 +291,7 @@ def _count(db: Connection, query: Any) -> int:
 def _evse(row: Any) -> Row:
     found = dict(row)
     found["values"] = json.loads(found["values"]) if found["values"] else {}
+    del found["matching"]
     found["worst"] = _SEVERITIES.get(found.pop("rank"))
     return found
 

@@ -22,7 +22,9 @@ QUARTERS: Final = _sqlite.Kind(
     CREATE TABLE quarters (
         evse INTEGER NOT NULL, quarter INTEGER NOT NULL, saved INTEGER NOT NULL,
         t_first INTEGER NOT NULL, u_first INTEGER NOT NULL, t_last INTEGER NOT NULL, u_last INTEGER NOT NULL,
-        t_before INTEGER NOT NULL, u_before INTEGER NOT NULL, revision INTEGER NOT NULL,
+        off INTEGER NOT NULL,
+        t_before INTEGER NOT NULL, u_before INTEGER NOT NULL, off_before INTEGER NOT NULL,
+        revision INTEGER NOT NULL,
         PRIMARY KEY (evse, quarter, saved)
     ) WITHOUT ROWID
     """,
@@ -32,9 +34,10 @@ QUARTERS: Final = _sqlite.Kind(
 #: Quarters that may wait to be written.
 PENDING_MAX: Final = 50_000
 
-_INSERT: Final = "INSERT OR REPLACE INTO quarters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT: Final = "INSERT OR REPLACE INTO quarters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _LOAD: Final = """
-    SELECT evse, quarter, t_first, u_first, t_last, u_last, t_before, u_before, revision FROM quarters AS q
+    SELECT evse, quarter, t_first, u_first, t_last, u_last, off, t_before, u_before, off_before, revision
+    FROM quarters AS q
     WHERE evse = ? AND quarter >= ? AND quarter < ? AND saved = (
         SELECT max(saved) FROM quarters WHERE evse = q.evse AND quarter = q.quarter)
     ORDER BY quarter

@@ -22,10 +22,11 @@ class Quarters:
         Row in the device table.
     quarter : ndarray, shape (n,), int64
         Quarter hours since the epoch.
-    t_first, u_first, t_last, u_last : ndarray, shape (n,), int64
-        First and last point, ms and unwrapped mWh; `units.NO_TIME` when it has no readings.
-    t_before, u_before : ndarray, shape (n,), int64
-        Last point before the quarter; `units.NO_TIME` when there is none.
+    t_first, u_first, t_last, u_last, off : ndarray, shape (n,), int64
+        First and last point, ms and unwrapped mWh, and what was added to the last register; `units.NO_TIME`
+        when it has no readings.
+    t_before, u_before, off_before : ndarray, shape (n,), int64
+        The same of the last point before the quarter; `units.NO_TIME` when there is none.
     revision : ndarray, shape (n,), int32
         Last revision put out.
     """
@@ -36,8 +37,10 @@ class Quarters:
     u_first: I64
     t_last: I64
     u_last: I64
+    off: I64
     t_before: I64
     u_before: I64
+    off_before: I64
     revision: I32
 
     def __len__(self) -> int:
@@ -55,10 +58,12 @@ class Quarters:
     def of(cls, rows: Sequence[tuple[int, ...]]) -> Self:
         """Return the quarters whose tuples are `rows`."""
         table = np.array(rows, np.int64).reshape(len(rows), len(COLUMNS))
-        evse, quarter, t_first, u_first, t_last, u_last, t_before, u_before, revision = table.T.copy()
+        (
+            evse, quarter, t_first, u_first, t_last, u_last, off, t_before, u_before, off_before, revision,
+        ) = table.T.copy()  # fmt: skip
         return cls(
-            evse.astype(np.int32), quarter, t_first, u_first, t_last, u_last, t_before, u_before,
-            revision.astype(np.int32),
+            evse.astype(np.int32), quarter, t_first, u_first, t_last, u_last, off,
+            t_before, u_before, off_before, revision.astype(np.int32),
         )  # fmt: skip
 
 
@@ -69,11 +74,12 @@ COLUMNS: Final = (
     "u_first",
     "t_last",
     "u_last",
+    "off",
     "t_before",
     "u_before",
+    "off_before",
     "revision",
 )
-
 
 #: Saved states that a restart may still go back to: what they need is kept.
 KEPT_STATES: Final = 4

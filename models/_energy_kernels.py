@@ -91,6 +91,7 @@ def _fill(hot: Hot, e: int, t: int, u: int, revision: int) -> None:
     slot["t_last"] = t - q * QUARTER_MS
     slot["u_first"] = u
     slot["u_last"] = u
+    slot["off"] = hot.evse[e]["off"]
     hot.revision[e, k] = revision
 
 
@@ -126,12 +127,15 @@ def _evict(hot: Hot, e: int, q: int, revision: int, keep_from: int, evicted: Evi
         evicted.t_last[i] = NO_TIME if empty else q * QUARTER_MS + slot["t_last"]
         evicted.u_first[i] = 0 if empty else slot["u_first"]
         evicted.u_last[i] = 0 if empty else slot["u_last"]
+        evicted.off[i] = 0 if empty else slot["off"]
         evicted.t_before[i] = rec["base_t"]
         evicted.u_before[i] = rec["base_u"]
+        evicted.off_before[i] = rec["base_off"]
         evicted.revision[i] = revision
     if not empty:
         rec["base_t"] = q * QUARTER_MS + slot["t_last"]
         rec["base_u"] = slot["u_last"]
+        rec["base_off"] = slot["off"]
 
 
 @njit(cache=True, nogil=True, fastmath=False)
@@ -211,6 +215,7 @@ def append(
         slot = hot.slots[e, q % width]
         slot["t_last"] = t - q * QUARTER_MS
         slot["u_last"] = u
+        slot["off"] = rec["off"]
         rec["open"] = 1
         return
     if q - newest > GAP_QUARTERS_MAX:

@@ -89,24 +89,26 @@ def _widen(hot: Hot, e: int, stored: Quarters, width: int) -> Hot:
             slot["t_first"] = stored.t_first[i] - q * QUARTER_MS
             slot["t_last"] = stored.t_last[i] - q * QUARTER_MS
             slot["u_first"], slot["u_last"] = stored.u_first[i], stored.u_last[i]
+            slot["off"] = stored.off[i]
     if len(stored):
         wide.evse["base_t"], wide.evse["base_u"] = stored.t_before[0], stored.u_before[0]
+        wide.evse["base_off"] = stored.off_before[0]
     return wide
 
 
 def _rows(wide: Hot, e: int, first: int, end: int, stored: Quarters) -> Quarters:
     """Return those of quarters first to end - 1 of the window that are not as they were stored."""
     width = wide.slots.shape[1]
-    before = int(wide.evse["base_t"][0]), int(wide.evse["base_u"][0])
+    before = int(wide.evse["base_t"][0]), int(wide.evse["base_u"][0]), int(wide.evse["base_off"][0])
     known = {row[1]: row for row in stored.rows()}
     rows = []
     for q in range(first, end):
         slot = wide.slots[0, q % width]
-        points = NO_TIME, 0, NO_TIME, 0
+        points = NO_TIME, 0, NO_TIME, 0, 0
         if slot["t_first"] >= 0:
             points = (
                 q * QUARTER_MS + int(slot["t_first"]), int(slot["u_first"]),
-                q * QUARTER_MS + int(slot["t_last"]), int(slot["u_last"]),
+                q * QUARTER_MS + int(slot["t_last"]), int(slot["u_last"]), int(slot["off"]),
             )  # fmt: skip
         row = (e, q, *points, *before, int(wide.revision[0, q % width]))
         if known.get(q) != row:
@@ -128,4 +130,5 @@ def _narrow(hot: Hot, e: int, wide: Hot) -> None:
         if slot["t_first"] >= 0:
             hot.evse["base_t"][e] = q * QUARTER_MS + int(slot["t_last"])
             hot.evse["base_u"][e] = slot["u_last"]
+            hot.evse["base_off"][e] = slot["off"]
             break

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numba import njit
 
 from ._energy_kernels import (
@@ -46,7 +45,6 @@ def _segment(hot: Hot, e: int, t: int, r: int, u: int, low: int) -> None:
     """End the current segment at the newest point; register r at time t counts as u from here on."""
     rec = hot.evse[e]
     t_last, u_last = last_point(hot, e)
-    rec["a_begin"] = rec["b_t"]
     rec["a_t"] = t_last
     rec["a_u"] = u_last
     rec["a_off"] = rec["off"]
@@ -202,6 +200,7 @@ def _shift(hot: Hot, e: int, begin_t: int, d: int) -> None:
             slot["u_first"] += d
         if q * QUARTER_MS + slot["t_last"] >= begin_t:
             slot["u_last"] += d
+            slot["off"] += d
 
 
 @njit(cache=True, nogil=True, fastmath=False)
@@ -238,40 +237,69 @@ def _unwrap_in_break(hot: Hot, e: int, t: int, r: int, slope_mwh: float) -> tupl
 
 
 @njit(cache=True, nogil=True, fastmath=False)
-def _unwrap(hot: Hot, e: int, t: int, r: int, slope_mwh: float) -> tuple[int, bool]:
+def _offset_before(hot: Hot, e: int, q: int) -> int:
+    """Return the offset of the last point before quarter q."""
     rec = hot.evse[e]
-    if t >= rec["b_t"]:
-        return r + rec["off"], True
-    if t <= rec["a_t"]:
-        return r + rec["a_off"], t >= rec["a_begin"]
-    u, fits = _unwrap_in_break(hot, e, t, r, slope_mwh)
-    return u, fits
+    width = hot.slots.shape[1]
+    off: int = rec["base_off"]
+    for j in range(q - 1, max(rec["first"], rec["newest"] - width + 1) - 1, -1):
+        slot = hot.slots[e, j % width]
+        if slot["t_first"] >= 0:
+            off = slot["off"]
+            break
+    return off
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def _offset_from(hot: Hot, e: int, q: int) -> int:
+    """Return the offset of the last point of the first quarter with readings from q on."""
+    rec = hot.evse[e]
+    width = hot.slots.shape[1]
+    off: int = rec["off"]
+    for j in range(max(q, rec["newest"] - width + 1), rec["newest"] + 1):
+        slot = hot.slots[e, j % width]
+        if slot["t_first"] >= 0:
+            off = slot["off"]
+            break
+    return off
 
 
 @njit(cache=True, nogil=True, fastmath=False)
 def _insert(hot: Hot, e: int, t: int, r: int, slope_mwh: float) -> bool:
-    """Add a point not newer than the newest; return whether it agrees with what counts already."""
+    """Add a point not newer than the newest; return whether it agrees with what counts already.
+
+    A point between the first and the last of its quarter changes nothing. Another lies between the last
+    point of one quarter and the first of a later one, and is of the segment of the one or of the other.
+    """
     rec = hot.evse[e]
     q = t // QUARTER_MS
     x = t - q * QUARTER_MS
-    u, fits = _unwrap(hot, e, t, r, slope_mwh)
-    if not fits:
-        return False
+    u, placed = 0, False
+    if rec["a_t"] < t < rec["b_t"]:
+        u, placed = _unwrap_in_break(hot, e, t, r, slope_mwh)
+        if not placed:
+            return False
     slot = hot.slots[e, q % hot.slots.shape[1]]
     empty = slot["t_first"] < 0
-    is_first = empty or x < slot["t_first"] or (x == slot["t_first"] and u < slot["u_first"])
-    is_last = empty or x > slot["t_last"] or (x == slot["t_last"] and u > slot["u_last"])
+    is_first = empty or x < slot["t_first"]
+    is_last = empty or x > slot["t_last"]
     if not is_first and not is_last:
-        return bool(slot["u_first"] <= u <= slot["u_last"])
-    if is_first:
-        t0, u0 = point_before(hot, e, q)
-    else:
-        t0, u0 = t, slot["u_last"]
-    if is_last:
-        t1, u1 = point_from(hot, e, q + 1)
-    else:
-        t1, u1 = t, slot["u_first"]
-    if t1 == NO_TIME or u > u1 or (t0 != NO_TIME and u < u0):
+        return True
+    # one of the two neighbours is a point of this quarter, unless it is empty
+    low, high = (q + 1, q + 1) if not is_first else (q, q + 1 if empty else q)
+    t0, u0 = point_before(hot, e, low)
+    t1, u1 = point_from(hot, e, high)
+    if t1 == NO_TIME:
+        return False
+    off = _offset_before(hot, e, low)
+    if placed:
+        off = u - r
+    elif t >= rec["b_t"]:
+        off = rec["off"]
+    elif t0 == NO_TIME or not u0 <= r + off <= u1:
+        off = _offset_from(hot, e, high)
+    u = r + off
+    if u > u1 or (t0 != NO_TIME and u < u0):
         return False
     if t0 == NO_TIME and r == 0 and not plausible(u1 - u, t1 - t, slope_mwh):
         return False
@@ -281,6 +309,7 @@ def _insert(hot: Hot, e: int, t: int, r: int, slope_mwh: float) -> bool:
     if is_last:
         slot["t_last"] = x
         slot["u_last"] = u
+        slot["off"] = off
     rec["first"] = min(rec["first"], q)
     return True
 
@@ -339,9 +368,3 @@ def late_group(
         if q == newest:
             rec["open_e"] = energy
             rec["open_q"] = quality
-
-
-@njit(cache=True, nogil=True, fastmath=False)
-def empty_scratch(width: int) -> tuple[I64, U8]:
-    """Return the scratch of `late_group`."""
-    return np.zeros(width, np.int64), np.zeros(width, np.uint8)

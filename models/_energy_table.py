@@ -27,7 +27,7 @@ INTERPOLATED: Final = 1
 ESTIMATED: Final = 2
 MISSING: Final = 3
 
-HOT_QUARTERS: Final = 8
+HOT_QUARTERS: Final = 6
 
 #: A step beyond a year between two registers is no gap to be filled: the series starts anew.
 GAP_QUARTERS_MAX: Final = 366 * 96
@@ -48,8 +48,8 @@ EVSE_DTYPE: Final[list[Any]] = [
     ("open_e", "i8"),  # what was put out of the newest quarter, if its revision is not 0
     ("base_t", "i8"),  # last point before the window, NO_TIME = none; see `freeze`
     ("base_u", "i8"),
-    ("a_begin", "i8"),  # where the segment before the current one began
-    ("a_t", "i8"),  # its last point
+    ("base_off", "i8"),
+    ("a_t", "i8"),  # last point of the segment before the current one
     ("a_u", "i8"),
     ("a_off", "i8"),
     ("b_t", "i8"),  # first point of the current segment, NO_TIME = the only segment
@@ -62,12 +62,13 @@ EVSE_DTYPE: Final[list[Any]] = [
     ("c1_r", "i8"),
     ("first", "i4"),  # first quarter ever
 ]
-EVSE_BLANK: Final = {"base_t": NO_TIME, "a_begin": NO_TIME, "a_t": NO_TIME, "b_t": NO_TIME, "newest": -1}
+EVSE_BLANK: Final = {"base_t": NO_TIME, "a_t": NO_TIME, "b_t": NO_TIME, "newest": -1}
 
 SLOT_DTYPE: Final = np.dtype(
     [
         ("u_first", "i8"),
         ("u_last", "i8"),
+        ("off", "i8"),  # of the segment that the last point is in
         ("t_first", "i4"),  # ms into the quarter, -1 = no readings
         ("t_last", "i4"),
     ]
@@ -122,8 +123,10 @@ class Evicted(NamedTuple):
     u_first: I64
     t_last: I64
     u_last: I64
+    off: I64
     t_before: I64
     u_before: I64
+    off_before: I64
     revision: I32
 
 
@@ -137,11 +140,11 @@ def out_arrays(n: int) -> Out:
 
 def evicted_arrays(n: int) -> Evicted:
     """Return room for n quarters."""
-    wide = [np.empty(n, np.int64) for _ in range(8)]
+    wide = [np.empty(n, np.int64) for _ in range(10)]
     return Evicted(
         np.zeros(1, np.int64),
         np.empty(n, np.int32),
-        wide[0], wide[1], wide[2], wide[3], wide[4], wide[5], wide[6], wide[7],
+        wide[0], wide[1], wide[2], wide[3], wide[4], wide[5], wide[6], wide[7], wide[8], wide[9],
         np.empty(n, np.int32),
     )  # fmt: skip
 

@@ -129,12 +129,13 @@ def _read_series(
         return -1
     i = js.skip_blanks(buf, i + 1, end)
     seen = 0
-    name: Int = 0
-    name_end: Int = 0
-    evse: Int = -1
-    t0: Int = 0
-    layout: Int = -1
-    entry: Int = -1
+    # typed from the start: a bare 0 would make numba compile every callee once more for the literal
+    name: Int = np.int64(0)
+    name_end: Int = np.int64(0)
+    evse: Int = np.int64(-1)
+    t0: Int = np.int64(0)
+    layout: Int = np.int64(-1)
+    entry: Int = np.int64(-1)
     closed = False
     while not closed:
         at = i + 1
@@ -196,7 +197,7 @@ def _read_series_list(
     i = js.skip_blanks(buf, i + 1, end)
     if i < end and buf[np.uint64(i)] == js.CLOSE_LIST:
         return i + 1
-    turn = 0
+    turn: Int = np.int64(0)
     while True:
         i = _read_series(buf, i, end, topic, turn, keys, layouts, out, work)
         if i < 0:

@@ -110,7 +110,7 @@ def find_layout(layouts: Layouts, buf: U8, begin: Int, end: Int) -> Int:
     """Return the layout whose bytes are buf[begin:end], -1 if it was not learnt."""
     mask = len(layouts.table) - 1
     length = end - begin
-    at = js.hash_bytes(buf, begin, end, 0) & mask
+    at = js.hash_bytes(buf, begin, end, np.int64(0)) & mask
     while True:
         layout: Int = layouts.table[at]
         if layout < 0:
@@ -127,7 +127,7 @@ def place_layout(layouts: Layouts, layout: Int) -> None:
     """Enter a layout known to be new into the hash table."""
     mask = len(layouts.table) - 1
     begin = layouts.begin[layout]
-    at = js.hash_bytes(layouts.spans, begin, begin + layouts.length[layout], 0) & mask
+    at = js.hash_bytes(layouts.spans, begin, begin + layouts.length[layout], np.int64(0)) & mask
     while layouts.table[at] >= 0:
         at = (at + 1) & mask
     layouts.table[at] = layout

@@ -41,7 +41,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ._energy_archive import Archive, MemoryArchive, Quarters, Retention
+from ._energy_archive import COLUMNS, Archive, MemoryArchive, Quarters, Retention
 from ._energy_kernels import COUNTERS, NEVER, counter_values, flush_kernel
 from ._energy_revise import revise
 from ._energy_run import (
@@ -283,11 +283,7 @@ class EnergyMeter:
         if n == 0:
             return
         evicted.used[0] = 0
-        rows = Quarters(
-            evicted.evse[:n], evicted.quarter[:n], evicted.t_first[:n], evicted.u_first[:n],
-            evicted.t_last[:n], evicted.u_last[:n], evicted.t_before[:n], evicted.u_before[:n],
-            evicted.revision[:n],
-        )  # fmt: skip
+        rows = Quarters(*(getattr(evicted, name)[:n] for name in COLUMNS))
         self._archive.put(rows, evicted.keep_from[:n])
 
     def _drain(self, devices: DeviceTable) -> list[IntervalRow]:

@@ -108,7 +108,7 @@ class _Probe:
     def _receive(self, _client: Any, _data: Any, message: mqtt.MQTTMessage) -> None:
         now = time.perf_counter()
         finding = msgspec.json.decode(message.payload)
-        sent = self._sent.pop(str(finding["evidence"].get("event_id", "")), None)
+        sent = self._sent.pop(f"{finding['station']}/{finding['evse']}", None)
         if finding["state"] == "raised" and sent is not None:
             self._delays.append(now - sent)
 
@@ -144,13 +144,12 @@ class _Probe:
         self._publish(station, "meter", {"series": [{"evse": 1, "t0": now_ms, "ch": channels, "rows": rows}]})
 
     def _fault(self, station: int, number: int) -> None:
-        event = f"e{number}"
         item = {
             "evse": number,  # another EVSE each time: every report raises a finding of its own
             "t": time.time_ns() // 1_000_000,
-            "eventId": event,
+            "eventId": str(number),
             "code": "CX008",
             "taxonomy": "mrec",
         }
-        self._sent[event] = time.perf_counter()
+        self._sent[f"N{station:04d}/{number}"] = time.perf_counter()
         self._publish(station, "event", {"items": [item]})

@@ -7,6 +7,7 @@ rate of a minute of journaled time decides on the next, so a replay decides alik
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,6 +27,7 @@ from models.outputs import (
     LatestRow,
     Publish,
     RollupRow,
+    RollupRows,
 )
 from models.points import PointEncoder
 from models.shard import ShardBatch
@@ -257,7 +259,7 @@ def _rollup_rows(batch: ShardBatch) -> list[RollupRow]:
     for rows in batch.rollups:
         if rows.period_s != _CHART_PERIOD_S:
             continue
-        power = rows.values[rows.fields.index("power_mean_w")].tolist()
+        power = _power_mean_w(rows)
         for i, evse_row in enumerate(rows.evse.tolist()):
             site, station, evse = batch.devices.names(evse_row)
             register = int(rows.energy_mwh[i])
@@ -273,6 +275,14 @@ def _rollup_rows(batch: ShardBatch) -> list[RollupRow]:
                 )
             )
     return out
+
+
+def _power_mean_w(rows: RollupRows) -> list[float]:
+    """Return the mean power of each window, NaN where no reading of it carried power."""
+    if "power_mean_w" not in rows.fields:
+        return [math.nan] * len(rows.evse)
+    power: list[float] = rows.values[rows.fields.index("power_mean_w")].tolist()
+    return power
 
 
 def _device_rows(batch: ShardBatch) -> list[DeviceRow]:

@@ -25,6 +25,7 @@ from . import engine
 from .config import Config
 from .consumers import consumers
 from .flow import Stages, build_flow
+from .warmup import warm_up
 from .worker_outbox import BoundedOutbox
 
 log = logging.getLogger("chargestream.worker")
@@ -108,6 +109,10 @@ class Worker:
             pulse=self._pulse,
         )
         stages = Stages.of(config, self._data / "quarters")
+        log.info(
+            "%s: loading kernels (the first start after an upgrade compiles them: a minute or two)", self.name
+        )
+        warm_up(stages)
         dataflow = build_flow(stages, reader, settings).build(
             self._outbox, self.index if cluster else 0, max(1, cluster)
         )

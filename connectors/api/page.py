@@ -129,9 +129,12 @@ class Page:
             evses, n_evses = self.ledger.urgent_evses(SHOWN_EVSES, **chosen)
             findings, n_findings = self.ledger.raised_findings(SHOWN_FINDINGS, **chosen)
             sites, dead = self.ledger.sites(), self.ledger.dead(SHOWN_DEAD)
+            readable = True
         except ChargestreamError:
             points, evses, findings, sites, dead, n_evses, n_findings = [], [], [], [], [], 0, 0
+            readable = False
         return {
+            "readable": readable,
             "chart": chart(points, now_ms),
             "power_w": points[-1][1] if points and now_ms - points[-1][0] <= _NOW_MS else None,
             "evses": evses,

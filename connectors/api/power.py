@@ -11,6 +11,7 @@ from typing import Final
 
 from connectors.ledger_reader import LedgerReader
 
+from .recent import Recent
 from .words import power_text
 
 Point = tuple[int, float]
@@ -23,7 +24,6 @@ _SAMPLE_MS: Final = 1_500
 _SAMPLES: Final = 400
 #: Samples further apart do not stand for what was between them.
 _RUN_MS: Final = 10_000
-_MINUTES_ASKED_MS: Final = 10_000
 #: Minutes this old have the readings of all EVSEs, also of those that send every few minutes.
 _SETTLED_MS: Final = 300_000
 _COMPLETE: Final = 0.9
@@ -49,8 +49,8 @@ class PowerTrace:
         self._ledger = ledger
         self._lock = threading.Lock()
         self._samples: deque[Point] = deque(maxlen=_SAMPLES)
-        self._minutes: dict[int, tuple[float, int]] = {}
-        self._asked_ms = -HOUR_MS
+        self._now_ms = 0
+        self._minutes = Recent(lambda: ledger.power(self._now_ms - HOUR_MS, self._now_ms))
 
     def points(self, now_ms: int) -> list[Point]:
         """Return (epoch ms, W) of the last hour, oldest first, and note the power of now.
@@ -65,19 +65,10 @@ class PowerTrace:
                 power = self._ledger.power_now(now_ms - FRESH_MS)
                 if power is not None:
                     self._samples.append((now_ms, power[0]))
-            if abs(now_ms - self._asked_ms) >= _MINUTES_ASKED_MS:
-                self._ask_minutes(now_ms)
+            self._now_ms = now_ms
             run = self._newest_run(now_ms)
             edge = run[0][0] if run else now_ms
             return [p for p in self._settled(now_ms) if p[0] + _MINUTE_MS <= edge] + run
-
-    def _ask_minutes(self, now_ms: int) -> None:
-        """Fetch the minutes that may have changed since they were last fetched."""
-        since = max(now_ms - HOUR_MS, self._asked_ms - _SETTLED_MS)
-        fresh = {start: (power, n) for start, power, n in self._ledger.power(since, now_ms)}
-        kept = {start: found for start, found in self._minutes.items() if now_ms - HOUR_MS <= start < since}
-        self._minutes = kept | fresh
-        self._asked_ms = now_ms
 
     def _newest_run(self, now_ms: int) -> list[Point]:
         """Return the samples up to now that have no gap between them."""
@@ -92,11 +83,12 @@ class PowerTrace:
 
     def _settled(self, now_ms: int) -> list[Point]:
         """Return the minutes without those at the end that some EVSEs have yet to report."""
-        most = max((n for _, n in self._minutes.values()), default=0)
+        minutes = self._minutes()
+        most = max((n for _, _, n in minutes), default=0)
         return [
             (start, power)
-            for start, (power, n) in sorted(self._minutes.items())
-            if start < now_ms - _SETTLED_MS or n >= _COMPLETE * most
+            for start, power, n in minutes
+            if start >= now_ms - HOUR_MS and (start < now_ms - _SETTLED_MS or n >= _COMPLETE * most)
         ]
 
 

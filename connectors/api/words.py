@@ -110,7 +110,7 @@ def _figure(name: str, value: Any) -> str:
         return f"{name} {_CODED[name][int(value)]}"
     *front, unit = words
     label = _NAMES.get(name, " ".join(front))
-    if front and unit == "ms" and value > 1e11:
+    if front and unit == "ms" and 1e11 < value < 1e14:
         return f"{label} {utc(int(value))}"
     if front and unit == "s":
         return f"{label} {duration(value) if value >= 10 else f'{value:.3g} s'}"

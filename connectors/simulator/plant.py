@@ -207,7 +207,7 @@ class Plant:
         self.freq_hz = 50.0 + fast * (self.freq_hz - 50.0) + math.sqrt(1 - fast * fast) * 0.02 * noise[4, 0]
         load = np.bincount(self.feeder.ravel(), weights=self.i_a.ravel(), minlength=3 * self.sites)
         feeder = (U_N_V + self.grid_v + self.site_v + self.phase_v).T.ravel()
-        feeder = feeder - 0 * load
+        feeder = feeder - np.repeat(self.feeder_ohm, 3) * load
         volts = feeder[self.feeder] - (self.own_ohm + bad.r_add) * self.i_a + bad.v_add
         pinned = bad.v_pin + 0.2 * (volts - U_N_V)
         self.v_v = np.where(np.isnan(bad.v_pin), volts, pinned) * self.supply

@@ -1,9 +1,9 @@
 """Hostile streams for the laws over detectors, and how a stream becomes batches.
 
-A stream is a `Story` of plain data (`tests.naive.plain`): readings, messages and records in order of
-effect. `story` makes one from a seed and a profile: cadences from 1 s to 900 s, gaps, missing values, backlog,
-register resets, meter replacement, new boots, births, wills, links, lost, doubled and late messages. `batches` cuts
-it at given orders, and always where an inventory changes, as the order stage does.
+A stream is a `Story` of plain data (`tests.naive.plain`): readings, messages and records in order of effect.
+`story` makes one from a seed and a profile: cadences from 1 s to 900 s, gaps, missing values, backlog, register
+resets, meter replacement, new boots, births, wills, links, lost, doubled and late messages. `batches` cuts it
+at given orders, and always where an inventory changes, as the order stage does.
 """
 
 from __future__ import annotations

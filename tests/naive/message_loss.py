@@ -115,17 +115,17 @@ def _judge(node: _Node, message: Message, out: list[Expected]) -> None:
         if noticed <= final:
             node.lost[number] = noticed
             del node.missing[number]
-    for number, noticed in list(node.tx_missing.items()):
+    for key, noticed in list(node.tx_missing.items()):
         if noticed <= final:
-            node.tx_lost[number] = (noticed, now)
-            del node.tx_missing[number]
+            node.tx_lost[key] = (noticed, now)
+            del node.tx_missing[key]
     node.tx_lost = {n: when for n, when in node.tx_lost.items() if now - when[1] < 3600 * S}
     total = node.boots.get(node.boot, 0) + node.top
     recent = [n for minute, n in node.used if now // MINUTE - minute < 60]
     window = min(max(len(recent), 200), total - node.first)
     lost = {n: when for n, when in node.lost.items() if n > total - window}
     enough = len(lost) >= 5 and len(lost) >= 0.01 * window
-    evidence = {"lost": len(lost), "numbers": window, "lost_in_transactions": len(node.tx_lost)}
+    evidence: dict[str, Any] = {"lost": len(lost), "numbers": window, "lost_in_transactions": len(node.tx_lost)}
     if window:
         evidence["lost_percent"] = 100 * len(lost) / window
     kind = ""

@@ -143,17 +143,14 @@ def _entry(world: _World, message: Message, arrivals: list[tuple[int, int, int, 
     world.now = now
     while arrivals and arrivals[0][0] <= order:
         _, effect, station, newest = arrivals.pop(0)
-        who = world.stations[station]
-        who.last_ns = effect
-        if who.state == "open" and newest > who.start_ns:
-            _heard_again(who, effect)
+        _station_word(world.stations[station], newest, effect)
     if message.node >= 0 and not message.duplicate and message.kind != "conn":
         _hear(world.nodes[message.node], message)
         _silent_stations(world, message)
     for node in world.nodes:
         _overdue(world, node, order, now)
-    for station in world.stations:
-        _overdue(world, station, order, now)
+    for who in world.stations:
+        _overdue(world, who, order, now)
 
 
 def _hear(node: _Node, message: Message) -> None:

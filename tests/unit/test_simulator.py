@@ -66,6 +66,12 @@ def test_any_split_of_advance_gives_the_same_messages(steps_ms: list[int]) -> No
     assert out == whole.advance(now)
 
 
+def test_a_call_returns_what_has_arrived_by_then_and_nothing_else() -> None:
+    fleet = Fleet(demo_fleet(1), 5, START_MS)
+    for now in range(START_MS, START_MS + 20_000, 50):
+        assert all(now - 50 < message.t_ms <= now for message in fleet.advance(now))
+
+
 def test_arrivals_never_go_back_and_every_payload_obeys_the_schema(
     demo: tuple[Fleet, list[SimMessage]],
 ) -> None:
