@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, Self
@@ -68,7 +69,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class _Launcher:
+class _Launcher(ABC):
     """A broker child process: start, readiness, stop."""
 
     name = "broker"
@@ -79,8 +80,9 @@ class _Launcher:
         self.folder = Path(tempfile.mkdtemp(prefix=f"chargestream-{self.name}-"))
         self._process: subprocess.Popen[bytes] | None = None
 
+    @abstractmethod
     def _command(self) -> list[str]:
-        raise NotImplementedError
+        """Return the command line."""
 
     def _ports(self) -> list[int]:
         return [self.port]

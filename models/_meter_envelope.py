@@ -155,12 +155,11 @@ def _read_series(
         elif key in (_TX, _CTX):
             i = js.skip_string(buf, i, end)
         elif key == _CH:
-            if seen & _EVSE:
-                entry = find_key(keys, topic, evse, buf, name, name_end)
+            entry = find_key(keys, topic, evse, buf, name, name_end)  # -1 while EVSE is -1
             guess: Int = keys.guess[entry, turn] if entry >= 0 else -1
             i, layout = read_layout(buf, i, end, guess, layouts, out)
         elif key == _ROWS:
-            if entry < 0 and seen & _EVSE:
+            if entry < 0:
                 entry = find_key(keys, topic, evse, buf, name, name_end)
             if entry < 0 or layout < 0 or not seen & _T0:
                 return -1
@@ -171,12 +170,10 @@ def _read_series(
             out.evse[first : out.used[0]] = keys.row[entry]
         else:
             i, value = js.scan_natural(buf, i, end)
+            if value >= MAX_STATION_TIME_MS if key == _T0 else value > MAX_EVSE:
+                return -1
             if key == _T0:
                 t0 = value
-                if t0 >= MAX_STATION_TIME_MS:
-                    return -1
-            elif value > MAX_EVSE or (key == _EVSE and value < 1):
-                return -1
             elif key == _EVSE:
                 evse = value
         if i < 0:

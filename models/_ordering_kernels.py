@@ -108,12 +108,12 @@ def arrange_kernel(rank: I64, evse: I32, time_ns: I64, perm: I64, head: U8) -> N
         start = stop
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@njit(cache=True, nogil=True, fastmath=False, inline="always")
 def _mix(time_ns: int, reg_mwh: int) -> int:
     return (time_ns * 6364136223846793005) ^ (reg_mwh * 1442695040888963407 + 1)
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@njit(cache=True, nogil=True, fastmath=False, inline="always")
 def _remember(s: EvseState, e: int, time_ns: int, reg_mwh: int) -> None:
     at = s.recent_at[e]
     s.recent[e, at] = _mix(time_ns, reg_mwh)
@@ -121,7 +121,7 @@ def _remember(s: EvseState, e: int, time_ns: int, reg_mwh: int) -> None:
     s.newest_ns[e] = time_ns
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@njit(cache=True, nogil=True, fastmath=False, inline="always")
 def _was_seen(s: EvseState, e: int, time_ns: int, reg_mwh: int) -> bool:
     h = _mix(time_ns, reg_mwh)
     for k in range(RECENT):
@@ -130,7 +130,7 @@ def _was_seen(s: EvseState, e: int, time_ns: int, reg_mwh: int) -> bool:
     return False
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@njit(cache=True, nogil=True, fastmath=False, inline="always")
 def _context_at(s: EvseState, e: int, time_ns: int) -> int:
     for k in range(HISTORY - 1, -1, -1):
         if s.context_ns[e, k] != NO_TIME and s.context_ns[e, k] <= time_ns:
@@ -155,7 +155,7 @@ def _change_context(s: EvseState, e: int, time_ns: int, set_bits: int, clear_bit
     s.context[e, k] = (before & ~clear_bits) | set_bits
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@njit(cache=True, nogil=True, fastmath=False, inline="always")
 def _place(
     s: EvseState, out: Placed, e: int, time_ns: int, reg_mwh: int, rank: int, source: int, fate: int
 ) -> None:

@@ -233,7 +233,8 @@ def _add(w: Any, values: F64, lanes: I16, reg_mwh: I64, i: int, end: int) -> Non
         slot = lanes[k]
         if slot < 0:
             continue
-        total, n = 0.0, 0
+        # added one by one to what is there: another cut would round otherwise
+        total, n = sums[k], 0
         low, high = np.inf, -np.inf
         for j in range(i, end):
             v = values[slot, j]
@@ -244,7 +245,7 @@ def _add(w: Any, values: F64, lanes: I16, reg_mwh: I64, i: int, end: int) -> Non
                 high = max(high, v)
         if n == 0:
             continue
-        sums[k] += total
+        sums[k] = total
         counts[k] += n
         if k == 0:
             w["power_min"] = min(w["power_min"], low)

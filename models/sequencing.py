@@ -90,19 +90,19 @@ class SequencingConfig:
     clock_jump_ns: int = 300_000_000_000
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@njit(cache=True, nogil=True, fastmath=False, inline="always")
 def _mark(seen: NDArray[np.uint64], node: int, slot: int, seq: int) -> None:
     at = seq % WINDOW
     seen[node, slot, at // 64] |= np.uint64(1) << np.uint64(at % 64)
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@njit(cache=True, nogil=True, fastmath=False, inline="always")
 def _is_marked(seen: NDArray[np.uint64], node: int, slot: int, seq: int) -> bool:
     at = seq % WINDOW
     return bool((seen[node, slot, at // 64] >> np.uint64(at % 64)) & np.uint64(1))
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@njit(cache=True, nogil=True, fastmath=False, inline="always")
 def _advance(state: NodeState, node: int, slot: int, seq: int) -> None:
     """Take `seq` >= next as the newest number; numbers passed over are unseen."""
     first = state.next_seq[node, slot]
@@ -116,7 +116,7 @@ def _advance(state: NodeState, node: int, slot: int, seq: int) -> None:
     state.next_seq[node, slot] = seq + 1
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@njit(cache=True, nogil=True, fastmath=False, inline="always")
 def _time_of(state: NodeState, a: Arrivals, e: Effects, i: int, limits: NDArray[np.int64]) -> None:
     """Set shift and liveness of message i from the skew in force and what its times allow."""
     live_max, future_max, clock_error, clock_jump = limits[0], limits[1], limits[2], limits[3]
@@ -150,7 +150,7 @@ def _time_of(state: NodeState, a: Arrivals, e: Effects, i: int, limits: NDArray[
     e.live[i] = 1 if recv - (newest + shift) <= live_max else 0
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@njit(cache=True, nogil=True, fastmath=False, inline="always")
 def _release(state: NodeState, a: Arrivals, e: Effects, i: int, now: int, limits: NDArray[np.int64]) -> None:
     at = e.used[0]
     e.message[at] = i
@@ -162,7 +162,7 @@ def _release(state: NodeState, a: Arrivals, e: Effects, i: int, now: int, limits
         _time_of(state, a, e, i, limits)
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@njit(cache=True, nogil=True, fastmath=False, inline="always")
 def _duplicate(e: Effects, i: int, now: int) -> None:
     at = e.used[0]
     e.message[at] = i

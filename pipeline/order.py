@@ -12,23 +12,23 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models import batch as b
 from models.devices import DeviceTable
 from models.errors import SnapshotError
 from models.frame import COPY, TICK_FLAG, Frame
-from models.ordering import Ordered, Orderer, OrderingConfig, RawRows
+from models.ordering import Ordered, Orderer, OrderingConfig
 from models.outputs import Account
 from models.records import Birth, Dead, Link, Origin, Record
-from models.sequencing import Arrivals, Effects, Sequencer, SequencingConfig
+from models.sequencing import Effects, Sequencer, SequencingConfig
 from models.shard import ShardBatch
 from models.topics import Route
 from models.units import NO_TIME, NS_PER_MS, NS_PER_S
 
 from ._context import context_marks
+from ._effects import Ranked, arrivals_of, dead_of, effective_rows, message_columns
 from ._records import record_of
-from .decode import Decoded, ShardDecoder, take_rows
+from .decode import Decoded, ShardDecoder
 
 VERSION: Final = 1
 
@@ -43,17 +43,6 @@ class OrderConfig:
     dialect_options: dict[str, dict[str, Any]] = field(default_factory=dict)
     sequencing: SequencingConfig = field(default_factory=SequencingConfig)
     ordering: OrderingConfig = field(default_factory=OrderingConfig)
-
-
-@dataclass(slots=True)
-class _Ranked:
-    """Messages in order of effect: everything indexed by rank."""
-
-    message: b.I64
-    order: b.I64
-    effect_ns: b.I64
-    live: b.U8
-    rank_of: b.I64  # by message, -1 when it had no effect
 
 
 class OrderStage:
@@ -111,28 +100,28 @@ class OrderStage:
         self._sequencer.reserve(self.devices.n_nodes)
         self._orderer.reserve(self.devices.n_evses)
         self._newest_before = self._orderer.state.newest_ns[: self.devices.n_evses].copy()
-        effects, waiting = self._sequencer.run(_arrivals(decoded, everything), release_all=last)
+        effects, waiting = self._sequencer.run(arrivals_of(decoded, everything), release_all=last)
         ranked = self._rank(effects, len(everything))
-        raw = _effective_rows(decoded, effects, ranked)
+        raw = effective_rows(decoded, effects, ranked)
         records = self._records(decoded, effects, ranked, everything, pos)
         marks = context_marks(
             records, ranked.order, ranked.effect_ns, decoded.kind[ranked.message], self.devices
         )
         ordered = self._orderer.run(raw, marks, ranked.order, ranked.effect_ns, ranked.live, release_all=last)
-        messages = _message_columns(decoded, effects, ranked, everything, pos)
-        dead = _dead(decoded, everything, pos)
+        messages = message_columns(decoded, effects, ranked, everything, pos)
+        dead = dead_of(decoded, everything, pos)
         account = self._account(first, frame, decoded, effects, ordered, len(waiting))
         self._keep_waiting(everything, pos, waiting)
         return list(self._segments(first, frame, messages, records, ordered, dead, account, n_before))
 
-    def _rank(self, effects: Effects, m: int) -> _Ranked:
+    def _rank(self, effects: Effects, m: int) -> Ranked:
         used = int(effects.used[0])
         message = effects.message[:used]
         rank_of = np.full(m, -1, np.int64)
         rank_of[message] = np.arange(used)
         order = self._order + np.arange(used)
         self._order += used
-        return _Ranked(message, order, effects.effect_ns[:used], effects.live[message], rank_of)
+        return Ranked(message, order, effects.effect_ns[:used], effects.live[message], rank_of)
 
     def _keep_waiting(self, everything: Frame, pos: b.I64, waiting: b.I64) -> None:
         kept = np.sort(waiting).tolist()
@@ -148,7 +137,7 @@ class OrderStage:
         self._held_pos = pos[kept].tolist()
 
     def _records(
-        self, decoded: Decoded, effects: Effects, ranked: _Ranked, frame: Frame, pos: b.I64
+        self, decoded: Decoded, effects: Effects, ranked: Ranked, frame: Frame, pos: b.I64
     ) -> list[Record]:
         """Return the records of messages that took effect, in that order."""
         out: list[Record] = []
@@ -344,67 +333,3 @@ def _node_periods(record: Birth) -> dict[str, float | None]:
         "sample_ns": record.sample_s,
         "batch_ns": record.batch_s if record.batch_s is not None else record.sample_s,
     }
-
-
-def _arrivals(decoded: Decoded, frame: Frame) -> Arrivals:
-    return Arrivals(
-        decoded.node,
-        decoded.numbered,
-        decoded.boot,
-        decoded.seq,
-        frame.recv_ns,
-        decoded.newest_ns,
-        decoded.clock_ns,
-    )
-
-
-def _effective_rows(decoded: Decoded, effects: Effects, ranked: _Ranked) -> RawRows:
-    """Return the readings of messages that took effect, in that order, times corrected."""
-    raw = decoded.rows
-    if len(raw.evse) == 0:
-        return raw
-    rank = ranked.rank_of[raw.rank]
-    good = (rank >= 0) & (effects.fate[raw.rank] == b.DECODED) & ~decoded.is_dead[raw.rank]
-    time_ns = raw.time_ns + effects.shift_ns[raw.rank]
-    rows = RawRows(raw.evse, time_ns, raw.reg_mwh, rank, raw.values, raw.slot_of)
-    if not good.all():
-        rows = take_rows(rows, np.flatnonzero(good))
-    if (np.diff(rows.rank) < 0).any():
-        rows = take_rows(rows, np.argsort(rows.rank, kind="stable"))
-    return rows
-
-
-def _message_columns(
-    decoded: Decoded, effects: Effects, ranked: _Ranked, frame: Frame, pos: b.I64
-) -> b.MessageColumns:
-    alive = ~decoded.is_dead[ranked.message]
-    i = ranked.message[alive]
-    clock = decoded.clock_ns[i]
-    recv = frame.recv_ns[i]
-    return b.MessageColumns(
-        ranked.order[alive],
-        pos[i],
-        recv,
-        decoded.node[i],
-        decoded.kind[i],
-        decoded.boot[i],
-        decoded.seq[i],
-        effects.live[i],
-        effects.fate[i],
-        np.where(clock == NO_TIME, NO_TIME, recv - clock),
-        ranked.effect_ns[alive],
-    )
-
-
-def _dead(decoded: Decoded, frame: Frame, pos: NDArray[np.int64]) -> list[Dead]:
-    return [
-        Dead(
-            pos=int(pos[i]),
-            recv_ns=int(frame.recv_ns[i]),
-            topic=frame.topic(i).decode("utf-8", "replace"),
-            reason=error.reason,
-            detail=error.detail,
-            payload=frame.payload(i)[:_DEAD_BYTES],
-        )
-        for i, error in sorted(decoded.dead.items())
-    ]

@@ -224,7 +224,7 @@ class Seeded:
     @property
     def url(self) -> str:
         """Address of the ledger."""
-        return f"sqlite:///{self.folder / 'ledger.db'}"
+        return f"sqlite:///{self.folder / 'ledger.sqlite'}"
 
     def apply(self, stream: str, *records: Any) -> None:
         """Write records of one stream."""

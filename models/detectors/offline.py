@@ -166,7 +166,7 @@ class Detector(NodeDetector):
             elif rec["phase"] == HEARD:
                 rec["phase"], rec["reason"] = PENDING, WILL
                 rec["start_ns"] = birth.at.recv_ns
-                self._all.soon(birth.at.effect_ns + self._all.waits.grace)
+                self._all.soon(birth.at.recv_ns + self._all.waits.grace)
 
     def _return(self, rec: Any, now_ns: int) -> None:
         """Take in a birth: the node is there, whatever was before."""
@@ -261,14 +261,17 @@ class Detector(NodeDetector):
         )
         for station in self._all.stations_of[node] if silence != NEVER else []:
             rec = self._all.stations.rows[station]
-            if rec["tx_ns"] == NO_TIME or rec["phase"] not in {HEARD, BACK}:
+            if rec["tx_ns"] == NO_TIME:
                 continue
             base = max(int(rec["rows_ns"]), int(rec["tx_ns"]), int(gateway["heard_since_ns"]))
-            if base + silence > at[1]:
+            if rec["phase"] != OPEN and base + silence > at[1]:
                 bound = min(bound, base + silence)
-            elif rec["phase"] == BACK:
+                continue
+            # absent; should it come back, it cannot be silent again before
+            bound = min(bound, at[1] + silence)
+            if rec["phase"] == BACK:
                 rec["phase"] = OPEN
-            else:
+            elif rec["phase"] == HEARD:
                 rec["start_ns"], rec["reason"] = base, NO_ROWS
                 self._all.raise_("station", station, at, devices, out, limit_ns=silence)
         gateway["bound_ns"] = bound

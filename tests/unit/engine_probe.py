@@ -19,6 +19,8 @@ class Counter:
 
     def __init__(self, shard: int, state: Any) -> None:
         self.shard = shard
+        self.count: int
+        self.digest: int
         self.count, self.digest = state or (0, 0)
 
     def process(self, chunk: tuple[int, int, Frame]) -> Iterable[list[engine.Blob]]:

@@ -125,9 +125,9 @@ def test_the_trace_joins_minutes_and_samples(tmp_path: Path) -> None:
     assert [p for _, p in trace.points(NOW_MS + 500)] == [200.0] * 49 + [220.0]
     later = trace.points(NOW_MS + 20_000)
     assert [p for _, p in later] == [200.0] * 49 + [230.0]
-    for k in range(5_000):
+    for k in range(600):
         trace.points(NOW_MS + 30_000 + k * 2_000)
-    assert len(trace.points(NOW_MS + 11_000_000)) < 500
+    assert len(trace.points(NOW_MS + 1_232_000)) < 500
     reader.close()
     made.ledger.close()
 

@@ -143,7 +143,7 @@ def test_there_are_no_options() -> None:
 
 def test_the_sample_of_an_independent_simulator(data_dir: Path) -> None:
     """Everything in it decodes, the reader and the general decoder agreeing on every meter message."""
-    from .test_meter_reader import assert_equal_or_slow, read, taught
+    from .meter_messages import assert_equal_or_slow, read, taught
 
     router = Router([Route("evt/v1/_op/#", "native"), Route("evt/v1/{site}/{node}/{rest}", "native")])
     calls: Counter[str] = Counter()

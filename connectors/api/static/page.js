@@ -45,6 +45,12 @@ function matchChildren(from, to) {
   for (const node of wanted) {
     const key = keyOf(node);
     const found = key === undefined ? at : keyed.get(key);
+    // What has no key makes room: moving what has one would lose its scroll position and selection.
+    while (key !== undefined && found && at && at !== found && keyOf(at) === undefined) {
+      const next = at.nextSibling;
+      at.remove();
+      at = next;
+    }
     if (!found || !alike(found, node)) {
       from.insertBefore(document.importNode(node, true), at);
       continue;
