@@ -30,6 +30,7 @@ from models.secret import Secret
 #: Longest wait that a server's Retry-After may ask for.
 MAX_RETRY_AFTER_S: Final = 3600.0
 _BUCKET: Final = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?")
+_MARKUP: Final = re.compile(r"<head>.*?</head>|<[^>]*>", re.DOTALL)
 _DROPPED: Final = re.compile(r"\bdropped=(\d+)")
 # Statuses that speak of the lines themselves: 1.x and 3 answer 400, 2.x also 422; 413 is too much at once.
 _ABOUT_LINES: Final = frozenset({400, 413, 422})
@@ -237,7 +238,9 @@ def _words(error: ApiException) -> str:
         body = str(found.get("message") or found.get("error") or body)
         if found.get("data"):  # InfluxDB 3 tells line by line
             body += f" {json.dumps(found['data'])}"
-    return " ".join((body or str(error.reason or "no words")).split())[:2000]
+    # a proxy in front of the server answers in HTML
+    text = _MARKUP.sub(" ", body) if body.lstrip().startswith("<") else body
+    return " ".join((text or str(error.reason or "no words")).split())[:2000]
 
 
 def _retry_after_s(error: ApiException) -> float | None:

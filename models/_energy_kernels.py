@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from ._energy_table import (
@@ -24,6 +23,7 @@ from ._energy_table import (
     quality_of,
     quarter_energy,
 )
+from ._kernel import kernel
 from .batch import I64
 from .units import NO_TIME
 
@@ -62,27 +62,27 @@ COUNTERS: Final = (
 )
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def slope(p_max_w: float) -> float:
     """Return the greatest plausible energy per time, mWh/ms."""
     return (p_max_w if p_max_w == p_max_w else P_MAX_UNKNOWN_W) * _MWH_PER_W_MS
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def plausible(step_mwh: int, span_ms: int, slope_mwh_per_ms: float) -> bool:
     """Return whether a register may rise by this much in this time."""
     return step_mwh <= SLACK_MWH or step_mwh <= slope_mwh_per_ms * span_ms + SLACK_MWH
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def last_point(hot: Hot, e: int) -> tuple[int, int]:
     """Return (time, register) of the newest point; the EVSE has one."""
     q = hot.evse[e]["newest"]
     slot = hot.slots[e, q % hot.slots.shape[1]]
-    return q * QUARTER_MS + slot["t_last"], slot["u_last"]
+    return q * QUARTER_MS + int(slot["t_last"]), slot["u_last"]
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _fill(hot: Hot, e: int, t: int, u: int, revision: int) -> None:
     q = t // QUARTER_MS
     k = q % hot.slots.shape[1]
@@ -95,7 +95,7 @@ def _fill(hot: Hot, e: int, t: int, u: int, revision: int) -> None:
     hot.revision[e, k] = revision
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def start(hot: Hot, e: int, t: int, u: int) -> None:
     """Begin the series of an EVSE with one point."""
     rec = hot.evse[e]
@@ -111,7 +111,7 @@ def start(hot: Hot, e: int, t: int, u: int) -> None:
     _fill(hot, e, t, u, 0)
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _evict(hot: Hot, e: int, q: int, revision: int, keep_from: int, evicted: Evicted) -> None:
     """Move quarter q out of the window: to the archive if late readings may still change it."""
     rec = hot.evse[e]
@@ -123,8 +123,8 @@ def _evict(hot: Hot, e: int, q: int, revision: int, keep_from: int, evicted: Evi
         evicted.keep_from[i] = keep_from
         evicted.evse[i] = e
         evicted.quarter[i] = q
-        evicted.t_first[i] = NO_TIME if empty else q * QUARTER_MS + slot["t_first"]
-        evicted.t_last[i] = NO_TIME if empty else q * QUARTER_MS + slot["t_last"]
+        evicted.t_first[i] = NO_TIME if empty else q * QUARTER_MS + int(slot["t_first"])
+        evicted.t_last[i] = NO_TIME if empty else q * QUARTER_MS + int(slot["t_last"])
         evicted.u_first[i] = 0 if empty else slot["u_first"]
         evicted.u_last[i] = 0 if empty else slot["u_last"]
         evicted.off[i] = 0 if empty else slot["off"]
@@ -133,12 +133,12 @@ def _evict(hot: Hot, e: int, q: int, revision: int, keep_from: int, evicted: Evi
         evicted.off_before[i] = rec["base_off"]
         evicted.revision[i] = revision
     if not empty:
-        rec["base_t"] = q * QUARTER_MS + slot["t_last"]
+        rec["base_t"] = q * QUARTER_MS + int(slot["t_last"])
         rec["base_u"] = slot["u_last"]
         rec["base_off"] = slot["off"]
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _slide(hot: Hot, e: int, q: int, rules: Rules, evicted: Evicted) -> None:
     """Move the window so that it ends at q, a later quarter than the newest."""
     rec = hot.evse[e]
@@ -158,7 +158,7 @@ def _slide(hot: Hot, e: int, q: int, rules: Rules, evicted: Evicted) -> None:
         hot.revision[e, j % width] = 2 if j <= rec["through"] else 1
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _close(hot: Hot, e: int, t: int, u: int, order: int, rules: Rules, out: Out) -> None:
     """Put out the quarters from the newest one to the one before that of the point (t, u)."""
     rec = hot.evse[e]
@@ -177,7 +177,7 @@ def _close(hot: Hot, e: int, t: int, u: int, order: int, rules: Rules, out: Out)
         v, read = v_end, read_end
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _restart(hot: Hot, e: int, t: int, u: int, order: int, rules: Rules, out: Out, counters: I64) -> None:
     """Put out the open quarter as it is and begin anew after a gap that is too long to be filled."""
     settle_open(hot, e, order, rules, out)
@@ -185,7 +185,7 @@ def _restart(hot: Hot, e: int, t: int, u: int, order: int, rules: Rules, out: Ou
     counters[RESTARTS] += 1
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def settle_open(hot: Hot, e: int, order: int, rules: Rules, out: Out) -> None:
     """Put out the newest quarter up to its last register, unless that is out already."""
     rec = hot.evse[e]
@@ -203,7 +203,7 @@ def settle_open(hot: Hot, e: int, order: int, rules: Rules, out: Out) -> None:
     rec["through"] = max(rec["through"], q)
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def append(
     hot: Hot, e: int, t: int, u: int, order: int, rules: Rules, out: Out, evicted: Evicted, counters: I64
 ) -> None:
@@ -232,7 +232,7 @@ def append(
     rec["open"] = 1
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def deadline_ms(hot: Hot, e: int, rules: Rules) -> int:
     """Return the journaled time at which the next quarter is put out even without a reading after it."""
     rec = hot.evse[e]
@@ -248,7 +248,7 @@ def deadline_ms(hot: Hot, e: int, rules: Rules) -> int:
     return due
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def settle_by_tick(hot: Hot, e: int, order: int, rules: Rules, out: Out) -> None:
     """Put out the next quarter: as far as it is known, or as missing."""
     rec = hot.evse[e]
@@ -260,14 +260,14 @@ def settle_by_tick(hot: Hot, e: int, order: int, rules: Rules, out: Out) -> None
     put(out, order, e, q, 0, MISSING, 1)
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def quarters_to(hot: Hot, e: int, t: int) -> int:
     """Return how many quarters lie between the newest point and time t."""
     newest = hot.evse[e]["newest"]
     return 0 if newest < 0 else max(0, t // QUARTER_MS - newest)
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def flush_kernel(hot: Hot, n_evses: int, order: int, rules: Rules, out: Out) -> None:
     """Put out every open quarter up to its last register."""
     for e in range(n_evses):
@@ -275,7 +275,7 @@ def flush_kernel(hot: Hot, n_evses: int, order: int, rules: Rules, out: Out) -> 
             settle_open(hot, e, order, rules, out)
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def first_from(values: NDArray[np.int64], wanted: int, low: int) -> int:
     """Return the first index from `low` whose value is at least `wanted`; values never fall."""
     high = len(values)

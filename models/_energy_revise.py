@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._energy_archive import Archive, Quarters
-from ._energy_kernels import first_from
-from ._energy_run import EVSE, LATE, ORDER, Readings, Work, late_end, newest_ms, registers_of, take_newer
+from ._energy_archive import COLUMNS, Archive, Quarters
+from ._energy_run import LATE, ORDER, Readings, Work, first_newer, late_end, take_newer
 from ._energy_segments import late_group
 from ._energy_table import QUARTER_MS, SLOT_DTYPE, Hot, Inventory, Rules
 from .batch import I64
@@ -16,32 +15,20 @@ from .units import NO_TIME
 def revise(
     hot: Hot, e: int, late: Readings, j: int, inv: Inventory, rules: Rules, work: Work, archive: Archive
 ) -> None:
-    """Take in the late readings of the message and EVSE of late reading j; move the cursor behind them.
+    """Take in the late readings of the EVSE and order of late reading j; move the cursor behind them.
 
     The caller has made room for a window of `rules.late_quarters` in the output.
     """
     end = late_end(late, j)
-    times, registers = registers_of(late, j, end)
-    order = int(late.order[j])
-    older = first_from(times, newest_ms(hot, e) + 1, 0)
-    if older > 0:
-        _revise(hot, e, times[:older], registers[:older], order, inv, rules, work, archive)
-    take_newer(hot, e, times[older:], registers[older:], order, int(late.effect_ns[j]), inv, rules, work)
+    newer = first_newer(hot, e, late, j, end)
+    _revise(hot, e, late, slice(j, newer), inv, rules, work, archive)
+    take_newer(hot, e, late, newer, end, inv, rules, work)
     work.cursor[LATE] = end
-    work.cursor[ORDER] = order
-    assert work.cursor[EVSE] == e
+    work.cursor[ORDER] = late.order[j]
 
 
 def _revise(
-    hot: Hot,
-    e: int,
-    times: I64,
-    registers: I64,
-    order: int,
-    inv: Inventory,
-    rules: Rules,
-    work: Work,
-    archive: Archive,
+    hot: Hot, e: int, late: Readings, at: slice, inv: Inventory, rules: Rules, work: Work, archive: Archive
 ) -> None:
     width = hot.slots.shape[1]
     newest, first = int(hot.evse["newest"][e]), int(hot.evse["first"][e])
@@ -53,11 +40,14 @@ def _revise(
         lowest = begin  # what lies before can no longer be revised
     frozen = begin > first
     wide = _widen(hot, e, stored, newest - lowest + 1)
-    at = slice(e, e + 1)
-    one = Inventory(inv.generation[at], inv.resolution_mwh[at], inv.modulus_mwh[at], inv.p_max_w[at])
+    only = slice(e, e + 1)
+    one = Inventory(inv.generation[only], inv.resolution_mwh[only], inv.modulus_mwh[only], inv.p_max_w[only])
     used = int(work.out.used[0])
     scratch = np.zeros(newest - lowest + 1, np.int64), np.zeros(newest - lowest + 1, np.uint8)
-    late_group(wide, 0, times, registers, order, one, rules, work.out, *scratch, work.counters, frozen)
+    late_group(
+        wide, 0, late.time_ns, late.reg_mwh, at.start, at.stop, int(late.order[at.start]), one, rules,
+        work.out, *scratch, work.counters, frozen,
+    )  # fmt: skip
     work.out.evse[used : int(work.out.used[0])] = e
     changed = _rows(wide, e, max(lowest, int(wide.evse["first"][0])), hot_from, stored)
     if len(changed):
@@ -68,67 +58,82 @@ def _revise(
 def _contiguous(stored: Quarters, end: int) -> Quarters:
     """Return the quarters that reach up to `end` without a hole."""
     n = len(stored)
-    keep = 0
-    while keep < n and stored.quarter[n - 1 - keep] == end - 1 - keep:
-        keep += 1
-    return stored.take(np.arange(n - keep, n))
+    hole = np.flatnonzero(stored.quarter != end - n + np.arange(n))
+    return stored.take(np.arange(hole[-1] + 1 if len(hole) else 0, n))
 
 
 def _widen(hot: Hot, e: int, stored: Quarters, width: int) -> Hot:
     """Return a table of EVSE e alone whose window holds `width` quarters."""
-    wide = Hot(hot.evse[e : e + 1].copy(), np.zeros((1, width), SLOT_DTYPE), np.zeros((1, width), np.uint16))
+    wide = Hot(hot.evse[e : e + 1].copy(), np.zeros((1, width), SLOT_DTYPE), np.zeros((1, width), np.uint32))
     wide.slots["t_first"] = -1
-    newest, narrow = int(hot.evse["newest"][e]), hot.slots.shape[1]
-    for q in range(newest - narrow + 1, newest + 1):
-        wide.slots[0, q % width] = hot.slots[e, q % narrow]
-        wide.revision[0, q % width] = hot.revision[e, q % narrow]
-    for i, q in enumerate(stored.quarter.tolist()):
-        slot = wide.slots[0, q % width]
-        wide.revision[0, q % width] = stored.revision[i]
-        if stored.t_first[i] != NO_TIME:
-            slot["t_first"] = stored.t_first[i] - q * QUARTER_MS
-            slot["t_last"] = stored.t_last[i] - q * QUARTER_MS
-            slot["u_first"], slot["u_last"] = stored.u_first[i], stored.u_last[i]
-            slot["off"] = stored.off[i]
+    hot_at, wide_at = _columns(hot, e, width)
+    wide.slots[0, wide_at] = hot.slots[e, hot_at]
+    wide.revision[0, wide_at] = hot.revision[e, hot_at]
+    at = stored.quarter % width
+    wide.revision[0, at] = stored.revision
+    begin = stored.quarter * QUARTER_MS
+    known = stored.t_first != NO_TIME
+    wide.slots["t_first"][0, at] = np.where(known, stored.t_first - begin, -1)
+    wide.slots["t_last"][0, at] = np.where(known, stored.t_last - begin, 0)
+    for name in ("u_first", "u_last", "off"):
+        wide.slots[name][0, at] = getattr(stored, name)
     if len(stored):
         wide.evse["base_t"], wide.evse["base_u"] = stored.t_before[0], stored.u_before[0]
         wide.evse["base_off"] = stored.off_before[0]
     return wide
 
 
+def _columns(hot: Hot, e: int, width: int) -> tuple[I64, I64]:
+    """Return where the quarters of the window of EVSE e lie in it, and in one of `width` quarters."""
+    narrow = hot.slots.shape[1]
+    quarters = int(hot.evse["newest"][e]) - np.arange(narrow)
+    return quarters % narrow, quarters % width
+
+
 def _rows(wide: Hot, e: int, first: int, end: int, stored: Quarters) -> Quarters:
     """Return those of quarters first to end - 1 of the window that are not as they were stored."""
-    width = wide.slots.shape[1]
-    before = int(wide.evse["base_t"][0]), int(wide.evse["base_u"][0]), int(wide.evse["base_off"][0])
-    known = {row[1]: row for row in stored.rows()}
-    rows = []
-    for q in range(first, end):
-        slot = wide.slots[0, q % width]
-        points = NO_TIME, 0, NO_TIME, 0, 0
-        if slot["t_first"] >= 0:
-            points = (
-                q * QUARTER_MS + int(slot["t_first"]), int(slot["u_first"]),
-                q * QUARTER_MS + int(slot["t_last"]), int(slot["u_last"]), int(slot["off"]),
-            )  # fmt: skip
-        row = (e, q, *points, *before, int(wide.revision[0, q % width]))
-        if known.get(q) != row:
-            rows.append(row)
-        if points[2] != NO_TIME:
-            before = points[2:]
-    return Quarters.of(rows)
+    quarter = np.arange(first, max(first, end))
+    n = len(quarter)
+    slots = wide.slots[0, quarter % wide.slots.shape[1]]
+    known = slots["t_first"] >= 0
+    begin = quarter * QUARTER_MS
+    t_last = begin + slots["t_last"]
+    # index of the last quarter with readings before each, -1 = none
+    last = np.maximum.accumulate(np.append(-1, np.where(known, np.arange(n), -1)))[:n]
+    inside = last >= 0
+    rows = Quarters(
+        np.full(n, e, np.int32),
+        quarter,
+        np.where(known, begin + slots["t_first"], NO_TIME),
+        np.where(known, slots["u_first"], 0),
+        np.where(known, t_last, NO_TIME),
+        np.where(known, slots["u_last"], 0),
+        np.where(known, slots["off"], 0),
+        np.where(inside, t_last[last], wide.evse["base_t"][0]),
+        np.where(inside, slots["u_last"][last], wide.evse["base_u"][0]),
+        np.where(inside, slots["off"][last], wide.evse["base_off"][0]),
+        wide.revision[0, quarter % wide.slots.shape[1]].astype(np.int32),
+    )
+    changed = np.ones(n, np.bool_)
+    same = n - len(stored)  # those stored are the last ones
+    if len(stored) and same >= 0:
+        changed[same:] = False
+        for name in COLUMNS:
+            changed[same:] |= getattr(rows, name)[same:] != getattr(stored, name)
+    return rows.take(changed)
 
 
 def _narrow(hot: Hot, e: int, wide: Hot) -> None:
     """Bring the window's part of `wide` back."""
     newest, narrow, width = int(hot.evse["newest"][e]), hot.slots.shape[1], wide.slots.shape[1]
+    hot_at, wide_at = _columns(hot, e, width)
     hot.evse[e] = wide.evse[0]
-    for q in range(newest - narrow + 1, newest + 1):
-        hot.slots[e, q % narrow] = wide.slots[0, q % width]
-        hot.revision[e, q % narrow] = wide.revision[0, q % width]
-    for q in range(newest - narrow, newest - width, -1):
-        slot = wide.slots[0, q % width]
-        if slot["t_first"] >= 0:
-            hot.evse["base_t"][e] = q * QUARTER_MS + int(slot["t_last"])
-            hot.evse["base_u"][e] = slot["u_last"]
-            hot.evse["base_off"][e] = slot["off"]
-            break
+    hot.slots[e, hot_at] = wide.slots[0, wide_at]
+    hot.revision[e, hot_at] = wide.revision[0, wide_at]
+    before = np.arange(newest - width + 1, newest - narrow + 1)
+    known = before[wide.slots["t_first"][0, before % width] >= 0]
+    if len(known):
+        slot = wide.slots[0, known[-1] % width]
+        hot.evse["base_t"][e] = known[-1] * QUARTER_MS + int(slot["t_last"])
+        hot.evse["base_u"][e] = slot["u_last"]
+        hot.evse["base_off"][e] = slot["off"]

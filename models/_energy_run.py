@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-import numpy as np
-from numba import njit
-
 from ._energy_kernels import (
     NEVER,
     SLACK_MWH,
@@ -18,6 +15,7 @@ from ._energy_kernels import (
 )
 from ._energy_segments import late_group, needs_archive, reading
 from ._energy_table import QUARTER_MS, Evicted, Hot, Inventory, Out, Rules
+from ._kernel import kernel
 from .batch import I32, I64, U8
 from .units import NO_REGISTER
 
@@ -41,7 +39,7 @@ ROOM_SPARE: Final = 24
 
 
 class Readings(NamedTuple):
-    """Columns of a `ReadingBatch`."""
+    """Columns of a `ReadingBatch`; late ones by (EVSE, order, time), all with a register."""
 
     evse: I32
     time_ns: I64
@@ -68,7 +66,7 @@ class Work(NamedTuple):
     before_quality: U8
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _has_room(hot: Hot, need: int, rules: Rules, work: Work) -> bool:
     """Return whether `need` quarters and what comes with them fit."""
     width = hot.slots.shape[1]
@@ -82,7 +80,7 @@ def _has_room(hot: Hot, need: int, rules: Rules, work: Work) -> bool:
     return False
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _due_tick(hot: Hot, e: int, ticks: Ticks, rules: Rules, after_order: int) -> int:
     """Return the first tick after `after_order` at which EVSE e is due, len(ticks) if none."""
     k = first_from(ticks.effect_ms, deadline_ms(hot, e, rules), 0)
@@ -90,7 +88,7 @@ def _due_tick(hot: Hot, e: int, ticks: Ticks, rules: Rules, after_order: int) ->
     return due
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _count_up(hot: Hot, e: int, rows: Readings, i: int, before: int, upto: int, inv: Inventory) -> int:
     """Take in plain readings from i on: later, not lower, in the newest quarter; return the next index.
 
@@ -124,35 +122,16 @@ def _count_up(hot: Hot, e: int, rows: Readings, i: int, before: int, upto: int, 
     return i
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def late_end(late: Readings, j: int) -> int:
-    """Return the end of the late readings of the message and EVSE of late reading j."""
+    """Return the end of the late readings of the EVSE and order of late reading j."""
     e, order = late.evse[j], late.order[j]
     while j < len(late.evse) and late.evse[j] == e and late.order[j] == order:
         j += 1
     return j
 
 
-@njit(cache=True, nogil=True, fastmath=False)
-def registers_of(late: Readings, j: int, end: int) -> tuple[I64, I64]:
-    """Return (times in ms, registers) of late readings j to end by time, those without register left out."""
-    n = 0
-    times = np.empty(end - j, np.int64)
-    registers = np.empty(end - j, np.int64)
-    for i in range(j, end):
-        if late.reg_mwh[i] == NO_REGISTER:
-            continue
-        t, r = late.time_ns[i] // 1_000_000, late.reg_mwh[i]
-        k = n
-        while k > 0 and (times[k - 1] > t or (times[k - 1] == t and registers[k - 1] > r)):
-            times[k], registers[k] = times[k - 1], registers[k - 1]
-            k -= 1
-        times[k], registers[k] = t, r
-        n += 1
-    return times[:n], registers[:n]
-
-
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def newest_ms(hot: Hot, e: int) -> int:
     """Return the time of the newest point of EVSE e, -1 when it has none."""
     if hot.evse[e]["newest"] < 0:
@@ -161,42 +140,49 @@ def newest_ms(hot: Hot, e: int) -> int:
     return t
 
 
-@njit(cache=True, nogil=True, fastmath=False)
-def _take_late(hot: Hot, e: int, late: Readings, j: int, inv: Inventory, rules: Rules, work: Work) -> int:
-    """Take in the late readings of one message and EVSE; return what stopped it, nothing done then."""
-    times, registers = registers_of(late, j, late_end(late, j))
+@kernel
+def first_newer(hot: Hot, e: int, late: Readings, j: int, end: int) -> int:
+    """Return the first of late readings j to end, by time, that is newer than the newest point of EVSE e."""
     newest = newest_ms(hot, e)
-    older = first_from(times, newest + 1, 0)
-    for i in range(older):
-        if needs_archive(hot, e, times[i]):
+    i = j
+    while i < end and late.time_ns[i] // 1_000_000 <= newest:
+        i += 1
+    return i
+
+
+@kernel
+def _take_late(hot: Hot, e: int, late: Readings, j: int, inv: Inventory, rules: Rules, work: Work) -> int:
+    """Take in the late readings of one EVSE and order; return what stopped it, nothing done then."""
+    end = late_end(late, j)
+    newer = first_newer(hot, e, late, j, end)
+    for i in range(j, newer):
+        if needs_archive(hot, e, late.time_ns[i] // 1_000_000):
             return ARCHIVE
-    if len(times) == 0:
-        return DONE
-    if not _has_room(hot, quarters_to(hot, e, times[-1]) + 5 * len(times), rules, work):
+    passed = quarters_to(hot, e, late.time_ns[end - 1] // 1_000_000)
+    if not _has_room(hot, passed + 5 * (end - j), rules, work):
         return ROOM
-    if older > 0:
+    if newer > j:
         late_group(
-            hot, e, times[:older], registers[:older], late.order[j], inv, rules, work.out,
+            hot, e, late.time_ns, late.reg_mwh, j, newer, late.order[j], inv, rules, work.out,
             work.before_energy, work.before_quality, work.counters, False,
         )  # fmt: skip
-    take_newer(hot, e, times[older:], registers[older:], late.order[j], late.effect_ns[j], inv, rules, work)
+    take_newer(hot, e, late, newer, end, inv, rules, work)
     return DONE
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def take_newer(
-    hot: Hot, e: int, times: I64, registers: I64, order: int, effect_ns: int, inv: Inventory, rules: Rules,
-    work: Work,
-) -> None:  # fmt: skip
-    """Take in readings that came late but are new to the register's series."""
-    for i in range(len(times)):
+    hot: Hot, e: int, late: Readings, j: int, end: int, inv: Inventory, rules: Rules, work: Work
+) -> None:
+    """Take in late readings j to end, by time, that are new to the register's series."""
+    for i in range(j, end):
         reading(
-            hot, e, times[i], registers[i], order, effect_ns // 1_000_000, inv, rules, work.out,
-            work.evicted, work.counters,
+            hot, e, late.time_ns[i] // 1_000_000, late.reg_mwh[i], late.order[i],
+            late.effect_ns[i] // 1_000_000, inv, rules, work.out, work.evicted, work.counters,
         )  # fmt: skip
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _take_evse(
     hot: Hot, e: int, rows: Readings, late: Readings, ticks: Ticks, inv: Inventory, rules: Rules, work: Work
 ) -> int:
@@ -250,7 +236,7 @@ def _take_evse(
     return code
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _plain(
     hot: Hot, rows: Readings, late: Readings, last_tick_ms: int, inv: Inventory, rules: Rules, cursor: I64
 ) -> None:
@@ -295,7 +281,7 @@ def _plain(
     cursor[ROW], cursor[BOUND] = i, bound
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _next_evse(rows: Readings, late: Readings, cursor: I64, n_evses: int) -> int:
     """Return the next EVSE to visit, -1 at the end."""
     e: int = -1
@@ -312,7 +298,7 @@ def _next_evse(rows: Readings, late: Readings, cursor: I64, n_evses: int) -> int
     return e
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def run_kernel(
     hot: Hot, n_evses: int, rows: Readings, late: Readings, ticks: Ticks, inv: Inventory, rules: Rules,
     work: Work,

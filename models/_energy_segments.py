@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
 from ._energy_kernels import (
     JUMPS,
     LATE_CONFLICTS,
@@ -36,11 +34,12 @@ from ._energy_table import (
     put,
     quarter_energy,
 )
+from ._kernel import kernel
 from .batch import I64, U8
 from .units import NO_TIME
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _segment(hot: Hot, e: int, t: int, r: int, u: int, low: int) -> None:
     """End the current segment at the newest point; register r at time t counts as u from here on."""
     rec = hot.evse[e]
@@ -55,7 +54,7 @@ def _segment(hot: Hot, e: int, t: int, r: int, u: int, low: int) -> None:
     rec["level"] = 0
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _wait(rec: Any, t: int, r: int) -> None:
     """Begin to watch low readings."""
     rec["level"] = 1
@@ -64,7 +63,7 @@ def _wait(rec: Any, t: int, r: int) -> None:
     rec["c0_r"] = r
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _counts_up(rec: Any, t: int, r: int, r_last: int, resolution: int, slope_mwh: float) -> bool:
     """Take in a low reading; return whether the low register now has proved to be the meter's.
 
@@ -101,7 +100,7 @@ def _counts_up(rec: Any, t: int, r: int, r_last: int, resolution: int, slope_mwh
     return False
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _adopt(hot: Hot, e: int, order: int, rules: Rules, out: Out, evicted: Evicted, counters: I64) -> None:
     """Open a segment with the low readings that waited; of each value its first and last time count."""
     rec = hot.evse[e]
@@ -118,7 +117,7 @@ def _adopt(hot: Hot, e: int, order: int, rules: Rules, out: Out, evicted: Evicte
         append(hot, e, c1_last, c1_r + rec["off"], order, rules, out, evicted, counters)
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _rise(hot: Hot, e: int, t: int, r: int, slope_mwh: float, known: bool, counters: I64) -> None:
     """Look at a rise too steep to be energy; open another segment where the register shows what it was."""
     rec = hot.evse[e]
@@ -140,7 +139,7 @@ def _rise(hot: Hot, e: int, t: int, r: int, slope_mwh: float, known: bool, count
         counters[RETURNS] += 1
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def reading(
     hot: Hot, e: int, t: int, r: int, order: int, effect_ms: int, inv: Inventory, rules: Rules, out: Out,
     evicted: Evicted, counters: I64,
@@ -186,7 +185,7 @@ def reading(
         append(hot, e, t, r + rec["off"], order, rules, out, evicted, counters)
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _shift(hot: Hot, e: int, begin_t: int, d: int) -> None:
     """Count d more from time `begin_t` on, where the current segment begins."""
     rec = hot.evse[e]
@@ -196,14 +195,14 @@ def _shift(hot: Hot, e: int, begin_t: int, d: int) -> None:
         slot = hot.slots[e, q % width]
         if slot["t_first"] < 0:
             continue
-        if q * QUARTER_MS + slot["t_first"] >= begin_t:
+        if q * QUARTER_MS + int(slot["t_first"]) >= begin_t:
             slot["u_first"] += d
-        if q * QUARTER_MS + slot["t_last"] >= begin_t:
+        if q * QUARTER_MS + int(slot["t_last"]) >= begin_t:
             slot["u_last"] += d
             slot["off"] += d
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _unwrap_in_break(hot: Hot, e: int, t: int, r: int, slope_mwh: float) -> tuple[int, bool]:
     """Return (unwrapped register, whether it fits) of a late reading between two segments.
 
@@ -236,7 +235,7 @@ def _unwrap_in_break(hot: Hot, e: int, t: int, r: int, slope_mwh: float) -> tupl
     return 0, False
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _offset_before(hot: Hot, e: int, q: int) -> int:
     """Return the offset of the last point before quarter q."""
     rec = hot.evse[e]
@@ -250,7 +249,7 @@ def _offset_before(hot: Hot, e: int, q: int) -> int:
     return off
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _offset_from(hot: Hot, e: int, q: int) -> int:
     """Return the offset of the last point of the first quarter with readings from q on."""
     rec = hot.evse[e]
@@ -264,7 +263,7 @@ def _offset_from(hot: Hot, e: int, q: int) -> int:
     return off
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _insert(hot: Hot, e: int, t: int, r: int, slope_mwh: float) -> bool:
     """Add a point not newer than the newest; return whether it agrees with what counts already.
 
@@ -314,7 +313,7 @@ def _insert(hot: Hot, e: int, t: int, r: int, slope_mwh: float) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def needs_archive(hot: Hot, e: int, t: int) -> bool:
     """Return whether a reading at time t changes quarters before the window."""
     rec = hot.evse[e]
@@ -327,18 +326,18 @@ def needs_archive(hot: Hot, e: int, t: int) -> bool:
     if rec["base_t"] == NO_TIME:
         return False
     slot = hot.slots[e, q % hot.slots.shape[1]]
-    if slot["t_first"] >= 0 and t >= q * QUARTER_MS + slot["t_first"]:
+    if slot["t_first"] >= 0 and t >= q * QUARTER_MS + int(slot["t_first"]):
         return False
     t0, _ = point_before(hot, e, q)
     return bool(t0 == rec["base_t"])
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def late_group(
-    hot: Hot, e: int, times: I64, registers: I64, order: int, inv: Inventory, rules: Rules, out: Out,
-    before_energy: I64, before_quality: U8, counters: I64, last_chance: bool,
+    hot: Hot, e: int, time_ns: I64, reg_mwh: I64, begin: int, end: int, order: int, inv: Inventory,
+    rules: Rules, out: Out, before_energy: I64, before_quality: U8, counters: I64, last_chance: bool,
 ) -> None:  # fmt: skip
-    """Add late readings of one message and EVSE, none newer than the newest; put out what changed.
+    """Add late readings begin to end, by time and none newer than the newest; put out what changed.
 
     `before_energy` and `before_quality` are scratch, shape (width,). `last_chance`: nothing before the
     window can be put out again.
@@ -353,10 +352,11 @@ def late_group(
     if last_chance:
         freeze(hot, e, newest - width + 1, rules.tolerance_ms)
     slope_mwh = slope(inv.p_max_w[e])
-    for i in range(len(times)):
-        if times[i] // QUARTER_MS <= newest - width:
+    for i in range(begin, end):
+        t = time_ns[i] // 1_000_000
+        if t // QUARTER_MS <= newest - width:
             counters[TOO_LATE] += 1
-        elif not _insert(hot, e, times[i], registers[i], slope_mwh):
+        elif not _insert(hot, e, t, reg_mwh[i], slope_mwh):
             counters[LATE_CONFLICTS] += 1
     for q in range(max(rec["first"], newest - width + 1), settled + 1):
         k = q % width

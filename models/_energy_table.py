@@ -13,9 +13,9 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from ._kernel import kernel
 from .batch import F64, I32, I64, U8
 from .units import NO_TIME
 
@@ -38,8 +38,8 @@ EVSE_DTYPE: Final[list[Any]] = [
     # what every reading needs comes first: one cache line
     ("off", "i8"),  # unwrapped = register + off, in the current segment
     ("effect", "i8"),  # journaled time of the last reading
-    ("newest", "i4"),  # newest quarter with readings, -1 = none yet
-    ("through", "i4"),  # last quarter put out; all before it are out too
+    ("newest", "i8"),  # newest quarter with readings, -1 = none yet
+    ("through", "i8"),  # last quarter put out; all before it are out too
     ("generation", "i4"),  # of the meter
     ("level", "u1"),  # values that wait: 0, 1, 2
     ("open", "u1"),  # 1: the newest quarter has readings that no interval put out knows of
@@ -60,7 +60,7 @@ EVSE_DTYPE: Final[list[Any]] = [
     ("c1_t", "i8"),  # and of the second, risen one
     ("c1_last", "i8"),
     ("c1_r", "i8"),
-    ("first", "i4"),  # first quarter ever
+    ("first", "i8"),  # first quarter ever
 ]
 EVSE_BLANK: Final = {"base_t": NO_TIME, "a_t": NO_TIME, "b_t": NO_TIME, "newest": -1}
 
@@ -80,7 +80,7 @@ class Hot(NamedTuple):
 
     evse: Any  # (n,) records of EVSE_DTYPE
     slots: Any  # (n, width) records of SLOT_DTYPE
-    revision: NDArray[np.uint16]  # (n, width), 0 = not put out yet
+    revision: NDArray[np.uint32]  # (n, width), 0 = not put out yet
 
 
 class Inventory(NamedTuple):
@@ -149,7 +149,7 @@ def evicted_arrays(n: int) -> Evicted:
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _share(rest: int, x: int, span: int) -> int:
     """Return floor(rest * x / span) for 0 <= rest, x < span < 2**62 without overflow."""
     if span < 3_000_000_000:
@@ -170,7 +170,7 @@ def _share(rest: int, x: int, span: int) -> int:
     return quotient
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def between(t0: int, u0: int, t1: int, u1: int, b: int, tolerance_ms: int) -> tuple[int, bool]:
     """Return (register at border b, whether it was read there) for t0 < b <= t1.
 
@@ -187,7 +187,7 @@ def between(t0: int, u0: int, t1: int, u1: int, b: int, tolerance_ms: int) -> tu
     return u0 + step * before + _share((u1 - u0) - step * span, before, span), False
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def point_before(hot: Hot, e: int, q: int) -> tuple[int, int]:
     """Return (time, register) of the last point before quarter q; time NO_TIME: none."""
     rec = hot.evse[e]
@@ -197,12 +197,12 @@ def point_before(hot: Hot, e: int, q: int) -> tuple[int, int]:
     while j >= lowest:
         slot = hot.slots[e, j % width]
         if slot["t_first"] >= 0:
-            return j * QUARTER_MS + slot["t_last"], slot["u_last"]
+            return j * QUARTER_MS + int(slot["t_last"]), slot["u_last"]
         j -= 1
     return rec["base_t"], rec["base_u"]
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def point_from(hot: Hot, e: int, q: int) -> tuple[int, int]:
     """Return (time, register) of the first point in quarter q or later; time NO_TIME: none."""
     rec = hot.evse[e]
@@ -211,12 +211,12 @@ def point_from(hot: Hot, e: int, q: int) -> tuple[int, int]:
     while j <= rec["newest"]:
         slot = hot.slots[e, j % width]
         if slot["t_first"] >= 0:
-            return j * QUARTER_MS + slot["t_first"], slot["u_first"]
+            return j * QUARTER_MS + int(slot["t_first"]), slot["u_first"]
         j += 1
     return NO_TIME, 0
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def border(hot: Hot, e: int, q: int, tolerance_ms: int) -> tuple[int, bool]:
     """Return (register at the start of quarter q, whether it was read there).
 
@@ -235,7 +235,7 @@ def border(hot: Hot, e: int, q: int, tolerance_ms: int) -> tuple[int, bool]:
     return u, read
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def freeze(hot: Hot, e: int, q: int, tolerance_ms: int) -> None:
     """Keep the border at the start of quarter q, the first of the window, as it is whatever comes.
 
@@ -246,7 +246,7 @@ def freeze(hot: Hot, e: int, q: int, tolerance_ms: int) -> None:
     hot.evse[e]["base_u"] = u
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def quality_of(read_at_start: bool, read_at_end: bool, has_readings: bool) -> int:
     """Return the quality of a quarter that is not missing."""
     if read_at_start and read_at_end:
@@ -254,7 +254,7 @@ def quality_of(read_at_start: bool, read_at_end: bool, has_readings: bool) -> in
     return INTERPOLATED if has_readings else ESTIMATED
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def quarter_energy(hot: Hot, e: int, q: int, tolerance_ms: int) -> tuple[int, int]:
     """Return (energy, quality) of a quarter of the window as known now; the open one ends at its last
     register."""
@@ -264,7 +264,7 @@ def quarter_energy(hot: Hot, e: int, q: int, tolerance_ms: int) -> tuple[int, in
     return end - start, quality_of(read_at_start, read_at_end, has)
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def put(out: Out, order: int, e: int, q: int, energy: int, quality: int, revision: int) -> None:
     """Append one interval; the caller has made sure of room."""
     i = out.used[0]

@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from ._kernel import kernel
 from .batch import F64, I16, I32, I64, U8
 from .units import NO_REGISTER, NO_TIME
 
@@ -108,12 +109,12 @@ def arrange_kernel(rank: I64, evse: I32, time_ns: I64, perm: I64, head: U8) -> N
         start = stop
 
 
-@njit(cache=True, nogil=True, fastmath=False, inline="always")
+@kernel
 def _mix(time_ns: int, reg_mwh: int) -> int:
     return (time_ns * 6364136223846793005) ^ (reg_mwh * 1442695040888963407 + 1)
 
 
-@njit(cache=True, nogil=True, fastmath=False, inline="always")
+@kernel
 def _remember(s: EvseState, e: int, time_ns: int, reg_mwh: int) -> None:
     at = s.recent_at[e]
     s.recent[e, at] = _mix(time_ns, reg_mwh)
@@ -121,7 +122,7 @@ def _remember(s: EvseState, e: int, time_ns: int, reg_mwh: int) -> None:
     s.newest_ns[e] = time_ns
 
 
-@njit(cache=True, nogil=True, fastmath=False, inline="always")
+@kernel
 def _was_seen(s: EvseState, e: int, time_ns: int, reg_mwh: int) -> bool:
     h = _mix(time_ns, reg_mwh)
     for k in range(RECENT):
@@ -130,7 +131,7 @@ def _was_seen(s: EvseState, e: int, time_ns: int, reg_mwh: int) -> bool:
     return False
 
 
-@njit(cache=True, nogil=True, fastmath=False, inline="always")
+@kernel
 def _context_at(s: EvseState, e: int, time_ns: int) -> int:
     for k in range(HISTORY - 1, -1, -1):
         if s.context_ns[e, k] != NO_TIME and s.context_ns[e, k] <= time_ns:
@@ -139,7 +140,7 @@ def _context_at(s: EvseState, e: int, time_ns: int) -> int:
     return 0
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _change_context(s: EvseState, e: int, time_ns: int, set_bits: int, clear_bits: int) -> None:
     """Insert a state at `time_ns`, made from the state before it; the oldest falls out."""
     k = HISTORY - 1
@@ -155,7 +156,7 @@ def _change_context(s: EvseState, e: int, time_ns: int, set_bits: int, clear_bit
     s.context[e, k] = (before & ~clear_bits) | set_bits
 
 
-@njit(cache=True, nogil=True, fastmath=False, inline="always")
+@kernel
 def _place(
     s: EvseState, out: Placed, e: int, time_ns: int, reg_mwh: int, rank: int, source: int, fate: int
 ) -> None:
@@ -170,7 +171,7 @@ def _place(
     out.fate[at] = fate
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _place_register(s: EvseState, out: Placed, e: int, time_ns: int, reg: int, rank: int) -> None:
     if s.metered[e]:
         return
@@ -182,7 +183,7 @@ def _place_register(s: EvseState, out: Placed, e: int, time_ns: int, reg: int, r
     _place(s, out, e, time_ns, reg, rank, -1, IN_ORDER)
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _release_first(s: EvseState, out: Placed, e: int, rank: int) -> None:
     """Place the earliest register that waits at EVSE e."""
     time_ns, reg = s.wait_ns[e, 0], s.wait_mwh[e, 0]
@@ -190,7 +191,7 @@ def _release_first(s: EvseState, out: Placed, e: int, rank: int) -> None:
     _place_register(s, out, e, time_ns, reg, rank)
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _forget_first(s: EvseState, e: int) -> None:
     for w in range(WAITING - 1):
         s.wait_ns[e, w] = s.wait_ns[e, w + 1]
@@ -199,7 +200,7 @@ def _forget_first(s: EvseState, e: int) -> None:
     s.wait_ns[e, WAITING - 1] = NO_TIME
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _let_wait(s: EvseState, out: Placed, e: int, time_ns: int, reg: int, until_ns: int, rank: int) -> None:
     """Insert a register by time; when no slot is left the earliest is placed at once."""
     if s.wait_ns[e, WAITING - 1] != NO_TIME:
@@ -221,7 +222,7 @@ def _let_wait(s: EvseState, out: Placed, e: int, time_ns: int, reg: int, until_n
     s.wait_until_ns[e, w] = until_ns
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def expire_kernel(s: EvseState, out: Placed, now_ns: int, rank: int, n_evses: int, earliest: I64) -> None:
     """At a tick: place the registers that waited long enough, and all before them."""
     earliest[0] = np.iinfo(np.int64).max
@@ -237,7 +238,7 @@ def expire_kernel(s: EvseState, out: Placed, now_ns: int, rank: int, n_evses: in
                 earliest[0] = min(earliest[0], s.wait_until_ns[e, w])
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _apply_mark(s: EvseState, marks: Marks, k: int, out: Placed, n_evses: int, earliest: I64) -> None:
     """Apply mark k; `earliest` (1,) is a lower bound of the journaled time at which a wait ends."""
     e = marks.evse[k]
@@ -252,7 +253,7 @@ def _apply_mark(s: EvseState, marks: Marks, k: int, out: Placed, n_evses: int, e
         earliest[0] = min(earliest[0], marks.until_ns[k])
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def place_kernel(
     s: EvseState,
     rows: Rows,
@@ -312,7 +313,7 @@ def group_kernel(evse: I32, fate: U8, wanted: int, n_evses: int, used: int) -> I
     return out
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def gather_kernel(values: F64, perm: I64, head: U8, source: I64, out: F64) -> None:
     """Copy the values of placed readings; parts of one reading are joined, later parts fill gaps."""
     n = len(perm)
@@ -330,7 +331,7 @@ def gather_kernel(values: F64, perm: I64, head: U8, source: I64, out: F64) -> No
             out[s, i] = v
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def join_registers_kernel(reg: I64, head: U8) -> None:
     """Give each head the first register among its parts."""
     for r in range(len(reg)):
@@ -343,7 +344,7 @@ def join_registers_kernel(reg: I64, head: U8) -> None:
                 j += 1
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def count_kernel(head: U8, source: I64, fate: U8, used: int, counts: I64) -> None:
     """Count wire readings (parts included) by fate."""
     n = len(head)

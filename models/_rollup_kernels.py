@@ -1,131 +1,34 @@
-"""Kernels of `models.rollups`, and the state they work on."""
+"""Kernels of `models.rollups`."""
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any
 
 import numpy as np
-from numba import njit
 
 from ._energy_kernels import NEVER, first_from
-from .batch import F64, I16, I32, I64, U8
-from .channels import CHANNEL_ID
+from ._kernel import kernel
+from ._rollup_table import (
+    BOUND,
+    EVSE,
+    FIRST_CURRENT,
+    FREQUENCY,
+    MINUTE_NS,
+    MINUTES,
+    ORDER,
+    ROOM,
+    ROW,
+    SCAN,
+    Rows,
+    State,
+    Ticks,
+    Windows,
+)
+from .batch import F64, I16, I64
 from .units import NO_REGISTER
 
-MINUTE_NS: Final = 60_000_000_000
-MINUTES: Final = 15
 
-_PHASED: Final = ("", "@L1", "@L2", "@L3")
-
-#: Channels whose mean is kept, by lane.
-SUMMED: Final = (
-    CHANNEL_ID["Power.Active.Import"],
-    *(CHANNEL_ID[f"Voltage{p}-N" if p else "Voltage"] for p in _PHASED),
-    *(CHANNEL_ID[f"Current.Import{p}"] for p in _PHASED),
-    CHANNEL_ID["Frequency"],
-)
-_CURRENT: Final = 5  # first lane of a current
-_FREQUENCY: Final = 9
-#: Channels of which only the greatest, then only the last value is kept.
-PEAKS: Final = tuple(CHANNEL_ID[f"Temperature/{place}"] for place in ("Cable", "Outlet", "Body"))
-LASTS: Final = (CHANNEL_ID["Current.Offered"], CHANNEL_ID["SoC"])
-LANES: Final = SUMMED + PEAKS + LASTS
-
-#: Single precision holds what a field keeps (3 decimals below 8 kV and 8 kA, 2 of a temperature); power and
-#: sums need double.
-WINDOW_DTYPE: Final = np.dtype(
-    [
-        ("sums", "f8", (len(SUMMED),)),
-        ("power_min", "f8"),
-        ("power_max", "f8"),
-        ("register", "i8"),
-        ("low", "f4", (4,)),  # voltages
-        ("high", "f4", (8,)),  # voltages, currents
-        ("peaks", "f4", (len(PEAKS),)),
-        ("lasts", "f4", (len(LASTS),)),
-        ("n", "u2", (len(SUMMED),)),
-        ("index", "i4"),  # window, counted from the epoch; -1 = none yet
-        ("count", "i4"),  # readings; 0 = put out already
-    ]
-)
-
-#: Statistics of a window by column: (channel, statistic).
-STATISTICS: Final[tuple[tuple[int, str], ...]] = (
-    *((channel, "mean") for channel in SUMMED),
-    (SUMMED[0], "min"),
-    (SUMMED[0], "max"),
-    *((channel, "min") for channel in SUMMED[1:5]),
-    *((channel, "max") for channel in SUMMED[1:9]),
-    *((channel, "max") for channel in PEAKS),
-    *((channel, "last") for channel in LASTS),
-)
-
-# Where the kernel stopped (`Work.cursor`)
-EVSE: Final = 0  # the EVSE being worked on, -1 = none
-ROW: Final = 1
-ORDER: Final = 2  # what this EVSE took in last
-SCAN: Final = 3  # next EVSE to visit, -1 = only those with readings
-BOUND: Final = 4  # no EVSE's deadline lies before this
-CURSOR_SIZE: Final = 5
-
-#: Room that one step may need.
-ROOM: Final = 4
-
-
-class Rows(NamedTuple):
-    """Columns of a `ReadingBatch`, and where the channels `LANES` lie in `values` (-1 = absent)."""
-
-    evse: I32
-    time_ns: I64
-    order: I64
-    effect_ns: I64
-    reg_mwh: I64
-    values: F64
-    lanes: I16
-
-
-class State(NamedTuple):
-    """One row an EVSE."""
-
-    windows: Any  # (n, 2) records of WINDOW_DTYPE: one minute, 15 minutes
-    effect_ns: I64  # journaled time of the last reading
-
-
-class Windows(NamedTuple):
-    """Windows put out."""
-
-    used: I64  # (1,)
-    order: I64
-    period: U8  # 0: one minute, 1: 15 minutes
-    evse: I32
-    start_ns: I64
-    readings: I64
-    register: I64
-    values: F64  # (n, statistics)
-
-
-class Ticks(NamedTuple):
-    """Ticks by order."""
-
-    order: I64
-    effect_ns: I64
-
-
-def window_arrays(n: int) -> Windows:
-    """Return room for n windows."""
-    return Windows(
-        np.zeros(1, np.int64),
-        np.empty(n, np.int64),
-        np.empty(n, np.uint8),
-        np.empty(n, np.int32),
-        np.empty(n, np.int64),
-        np.empty(n, np.int64),
-        np.empty(n, np.int64),
-        np.empty((n, len(STATISTICS))),
-    )
-
-
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _begin(w: Any, index: int) -> None:
     w["index"] = index
     w["count"] = 0
@@ -145,10 +48,10 @@ def _begin(w: Any, index: int) -> None:
         w["lasts"][k] = np.nan
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _merge(w: Any, into: Any) -> None:
     """Add a closed minute to its quarter, unless that was put out already."""
-    quarter = w["index"] // MINUTES
+    quarter = int(w["index"]) // MINUTES
     if into["index"] != quarter:
         _begin(into, quarter)
     elif into["count"] == 0:
@@ -172,16 +75,16 @@ def _merge(w: Any, into: Any) -> None:
             into["lasts"][k] = w["lasts"][k]
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _finite(x: float, decimals_factor: float) -> float:
     """Return x without the rounding of single precision, NaN for the start value of a minimum or maximum."""
     if np.isinf(x) or np.isnan(x):
         return np.nan
-    rounded: float = np.rint(x * decimals_factor) / decimals_factor
+    rounded: float = np.rint(float(x) * decimals_factor) / decimals_factor
     return rounded
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _put(w: Any, e: int, period: int, order: int, out: Windows) -> None:
     """Put out a window and mark it so."""
     i = out.used[0]
@@ -189,7 +92,7 @@ def _put(w: Any, e: int, period: int, order: int, out: Windows) -> None:
     out.order[i] = order
     out.period[i] = period
     out.evse[i] = e
-    out.start_ns[i] = w["index"] * (MINUTE_NS if period == 0 else MINUTES * MINUTE_NS)
+    out.start_ns[i] = int(w["index"]) * (MINUTE_NS if period == 0 else MINUTES * MINUTE_NS)
     out.readings[i] = w["count"]
     out.register[i] = w["register"]
     values = out.values[i]
@@ -208,7 +111,7 @@ def _put(w: Any, e: int, period: int, order: int, out: Windows) -> None:
     w["count"] = 0
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _close_minute(state: State, e: int, order: int, out: Windows) -> None:
     minute = state.windows[e, 0]
     if minute["count"] == 0:
@@ -217,14 +120,14 @@ def _close_minute(state: State, e: int, order: int, out: Windows) -> None:
     _put(minute, e, 0, order, out)
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _close_quarter(state: State, e: int, order: int, out: Windows) -> None:
     quarter = state.windows[e, 1]
     if quarter["count"] != 0:
         _put(quarter, e, 1, order, out)
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _add(w: Any, values: F64, lanes: I16, reg_mwh: I64, i: int, end: int) -> None:
     """Add readings i to end of one minute; `lanes` tells the rows of `values`, see `Rows`."""
     w["count"] += end - i
@@ -250,8 +153,8 @@ def _add(w: Any, values: F64, lanes: I16, reg_mwh: I64, i: int, end: int) -> Non
         if k == 0:
             w["power_min"] = min(w["power_min"], low)
             w["power_max"] = max(w["power_max"], high)
-        elif k < _FREQUENCY:
-            if k < _CURRENT:
+        elif k < FREQUENCY:
+            if k < FIRST_CURRENT:
                 low_of[k - 1] = min(low_of[k - 1], low)
             high_of[k - 1] = max(high_of[k - 1], high)
     for k in range(3):
@@ -277,7 +180,7 @@ def _add(w: Any, values: F64, lanes: I16, reg_mwh: I64, i: int, end: int) -> Non
             break
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _plain(state: State, rows: Rows, last_tick_ns: int, grace_ns: int, cursor: I64) -> None:
     """Take in EVSEs from the cursor on as long as all their readings lie in their open minute.
 
@@ -290,7 +193,7 @@ def _plain(state: State, rows: Rows, last_tick_ns: int, grace_ns: int, cursor: I
     while i < n:
         e = evse[i]
         w = windows[e, 0]
-        end_ns = (w["index"] + 1) * MINUTE_NS
+        end_ns = (int(w["index"]) + 1) * MINUTE_NS
         due_ns = max(end_ns, effect_of[e]) + grace_ns
         if w["count"] == 0 or due_ns <= last_tick_ns:
             break
@@ -306,28 +209,28 @@ def _plain(state: State, rows: Rows, last_tick_ns: int, grace_ns: int, cursor: I
     cursor[ROW], cursor[BOUND] = i, bound
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _deadline(state: State, e: int, grace_ns: int) -> int:
     """Return the journaled time at which the next window is put out even without a later reading."""
     minute, quarter = state.windows[e, 0], state.windows[e, 1]
     if minute["count"] != 0:
-        end = (minute["index"] + 1) * MINUTE_NS
+        end = (int(minute["index"]) + 1) * MINUTE_NS
     elif quarter["count"] != 0:
-        end = (quarter["index"] + 1) * (MINUTES * MINUTE_NS)
+        end = (int(quarter["index"]) + 1) * (MINUTES * MINUTE_NS)
     else:
         return NEVER
     due: int = max(end, state.effect_ns[e]) + grace_ns
     return due
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _due(state: State, e: int, ticks: Ticks, grace_ns: int, after_order: int) -> int:
     k: int = first_from(ticks.effect_ns, _deadline(state, e, grace_ns), 0)
     due: int = first_from(ticks.order, after_order + 1, k)
     return due
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _run_end(rows: Rows, i: int, minute: int, upto: int, grace_ns: int) -> int:
     """Return the end of the readings from i on that lie in the same EVSE and minute, up to an order.
 
@@ -347,7 +250,7 @@ def _run_end(rows: Rows, i: int, minute: int, upto: int, grace_ns: int) -> int:
     return i
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _take_evse(
     state: State, e: int, rows: Rows, ticks: Ticks, grace_ns: int, out: Windows, cursor: I64
 ) -> bool:
@@ -390,7 +293,7 @@ def _take_evse(
     return complete
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def rollup_kernel(
     state: State, n_evses: int, rows: Rows, ticks: Ticks, grace_ns: int, out: Windows, cursor: I64
 ) -> bool:
@@ -415,7 +318,7 @@ def rollup_kernel(
         cursor[EVSE] = -1
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def flush_kernel(state: State, n_evses: int, order: int, out: Windows) -> None:
     """Put out every open window; the caller has made room for two an EVSE."""
     for e in range(n_evses):

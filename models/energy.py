@@ -29,7 +29,8 @@ Late readings
 -------------
 Per quarter the first and last register are kept, by time: the order in which readings come and how often
 does not matter. The newest quarters are in arrays, older ones in the archive for `late_quarters`. A late
-reading that contradicts its neighbours is counted and ignored. At the edge of what can be revised the
+reading that contradicts its neighbours is counted and ignored. Late readings take effect at the next tick
+(or the end of the log), so that those of a second make one revision. At the edge of what can be revised the
 border value stays, so sums stay exact.
 """
 
@@ -43,6 +44,7 @@ from numpy.typing import NDArray
 
 from ._energy_archive import COLUMNS, Archive, MemoryArchive, Quarters, Retention
 from ._energy_kernels import COUNTERS, NEVER, counter_values, flush_kernel
+from ._energy_late import join, no_readings, readings_of, release, release_all, with_register
 from ._energy_revise import revise
 from ._energy_run import (
     ARCHIVE,
@@ -82,6 +84,7 @@ __all__ = ["Archive", "EnergyConfig", "EnergyMeter", "MemoryArchive", "Quarters"
 VERSION: Final = 1
 _QUALITIES: Final = ("measured", "interpolated", "estimated", "missing")
 _ROOM: Final = 1024
+_NO_TICKS: Final = Ticks(np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +155,13 @@ class EnergyMeter:
         self._counters = np.zeros(len(COUNTERS), np.int64)
         self._bound = NEVER
         self._order = 0  # the next one
+        self._waiting = no_readings()  # late ones, for the next tick
         self._names: list[tuple[str, str, int]] = []
         if resume_state is not None:
             self._load(resume_state)
         archive.rollback(self._order)
         # compiled (or read from the cache) here, not at the first reading of a live stream
-        self._run(ReadingBatch.empty(), ReadingBatch.empty(), _no_ticks(), DeviceTable())
+        self._run(no_readings(), no_readings(), _NO_TICKS, DeviceTable())
 
     def process(
         self, rows: ReadingBatch, late: ReadingBatch, messages: MessageColumns, devices: DeviceTable
@@ -168,13 +172,14 @@ class EnergyMeter:
         the ticks.
         """
         self._reserve(devices.n_evses)
-        ticks = messages.kind == TICK
-        self._run(
-            rows,
-            late,
-            Ticks(messages.order[ticks], messages.effect_ns[ticks] // NS_PER_MS),
-            devices,
-        )
+        chosen = messages.kind == TICK
+        ticks = Ticks(messages.order[chosen], messages.effect_ns[chosen] // NS_PER_MS)
+        if len(late):
+            self._waiting = join(self._waiting, with_register(readings_of(late)))
+        due = no_readings()
+        if len(self._waiting.evse) and len(ticks.order):
+            due, self._waiting = release(self._waiting, ticks)
+        self._run(readings_of(rows), due, ticks, devices)
         for order in (messages.order, rows.order, late.order):
             if len(order):
                 self._order = max(self._order, int(order.max()) + 1)
@@ -183,8 +188,10 @@ class EnergyMeter:
     def flush(self, devices: DeviceTable) -> list[IntervalRow]:
         """Put out the open quarters up to their last register: the end of a log."""
         self._reserve(devices.n_evses)
-        if len(self._out.order) < self._n:
-            self._out = out_arrays(self._n)
+        if len(self._waiting.evse):
+            due, self._waiting = release_all(self._waiting, self._order), no_readings()
+            self._run(no_readings(), due, _NO_TICKS, devices)
+        self._grow(self._n)
         flush_kernel(self._hot, self._n, self._order, self._rules, self._out)
         return self._drain(devices)
 
@@ -194,7 +201,7 @@ class EnergyMeter:
 
     def nbytes(self) -> int:
         """Return the bytes of state held for the EVSEs known; the archive is not counted."""
-        per_evse = self._hot.evse.itemsize + HOT_QUARTERS * (SLOT_DTYPE.itemsize + 2)
+        per_evse = self._hot.evse.itemsize + HOT_QUARTERS * (SLOT_DTYPE.itemsize + 4)
         return int(self._n * per_evse)
 
     def snapshot(self) -> dict[str, Any]:
@@ -204,6 +211,7 @@ class EnergyMeter:
         state: dict[str, Any] = {"version": VERSION, "order": self._order, "counters": self._counters.copy()}
         state["evses"] = {name: hot.evse[name][: self._n].copy() for name in hot.evse.dtype.names}
         state["slots"] = {name: hot.slots[name][: self._n].copy() for name in SLOT_DTYPE.names or ()}
+        state["waiting"] = {name: column.copy() for name, column in self._waiting._asdict().items()}
         state["revision"] = hot.revision[: self._n].copy()
         return state
 
@@ -227,6 +235,7 @@ class EnergyMeter:
         self._hot.revision[:n] = state["revision"]
         self._counters[:] = state["counters"]
         self._order = int(state["order"])
+        self._waiting = Readings(**{name: column.copy() for name, column in state["waiting"].items()})
         # unknown: the first tick looks at every EVSE
         self._bound = 0
 
@@ -237,7 +246,7 @@ class EnergyMeter:
             more = _blank(max(self._n, 2 * room) - room)
             self._hot = Hot(*(np.concatenate([a, b]) for a, b in zip(self._hot, more, strict=True)))
 
-    def _run(self, rows: ReadingBatch, late: ReadingBatch, ticks: Ticks, devices: DeviceTable) -> None:
+    def _run(self, rows: Readings, late: Readings, ticks: Ticks, devices: DeviceTable) -> None:
         cursor = np.zeros(CURSOR_SIZE, np.int64)
         cursor[EVSE] = -1
         due = len(ticks.order) > 0 and ticks.effect_ms[-1] >= self._bound
@@ -246,18 +255,17 @@ class EnergyMeter:
         inventory = Inventory(
             devices.meter_generation, devices.resolution_mwh, devices.modulus_mwh, devices.p_max_w
         )
-        old = _readings(late)
         before = np.zeros(HOT_QUARTERS, np.int64), np.zeros(HOT_QUARTERS, np.uint8)
         while True:
             work = Work(self._out, self._evicted, cursor, self._counters, *before)
-            code = run_kernel(self._hot, self._n, _readings(rows), old, ticks, inventory, self._rules, work)
+            code = run_kernel(self._hot, self._n, rows, late, ticks, inventory, self._rules, work)
             self._archive_evicted()
             if code == DONE:
                 break
             if code == ARCHIVE:
                 self._grow(self._rules.late_quarters + HOT_QUARTERS + _ROOM)
                 work = Work(self._out, self._evicted, cursor, self._counters, *before)
-                revise(self._hot, int(cursor[EVSE]), old, int(cursor[LATE]), inventory, self._rules, work,
+                revise(self._hot, int(cursor[EVSE]), late, int(cursor[LATE]), inventory, self._rules, work,
                        self._archive)  # fmt: skip
             else:
                 self._grow(int(cursor[NEED]))
@@ -318,18 +326,4 @@ def _blank(n: int) -> Hot:
         evse[name] = value
     slots = np.zeros((n, HOT_QUARTERS), SLOT_DTYPE)
     slots["t_first"] = -1
-    return Hot(evse, slots, np.zeros((n, HOT_QUARTERS), np.uint16))
-
-
-def _no_ticks() -> Ticks:
-    return Ticks(np.zeros(0, np.int64), np.zeros(0, np.int64))
-
-
-def _readings(rows: ReadingBatch) -> Readings:
-    return Readings(
-        np.ascontiguousarray(rows.evse),
-        np.ascontiguousarray(rows.time_ns),
-        np.ascontiguousarray(rows.order),
-        np.ascontiguousarray(rows.effect_ns),
-        np.ascontiguousarray(rows.reg_mwh),
-    )
+    return Hot(evse, slots, np.zeros((n, HOT_QUARTERS), np.uint32))

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from ._kernel import kernel
 
 _OFFSET: Final = np.uint64(0xCBF29CE484222325)
 _PRIME: Final = np.uint64(0x100000001B3)
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _hash(data: NDArray[np.uint8], start: int, end: int) -> np.uint64:
     h = _OFFSET
     for i in range(start, end):
@@ -20,7 +21,7 @@ def _hash(data: NDArray[np.uint8], start: int, end: int) -> np.uint64:
     return h ^ (h >> np.uint64(29))
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _same(a: NDArray[np.uint8], a0: int, a1: int, b: NDArray[np.uint8], b0: int, b1: int) -> bool:
     if a1 - a0 != b1 - b0:
         return False
@@ -30,7 +31,7 @@ def _same(a: NDArray[np.uint8], a0: int, a1: int, b: NDArray[np.uint8], b0: int,
     return True
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _lookup_kernel(
     data: NDArray[np.uint8],
     end: NDArray[np.int64],
@@ -61,7 +62,7 @@ def _lookup_kernel(
     return unknown
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _insert_kernel(
     slots: NDArray[np.int32], arena: NDArray[np.uint8], start: int, end: int, key: int
 ) -> None:

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._energy_kernels import NEVER
-from ._rollup_kernels import (
+from ._rollup_kernels import flush_kernel, rollup_kernel
+from ._rollup_table import (
     BOUND,
     CURSOR_SIZE,
     EVSE,
@@ -31,8 +32,6 @@ from ._rollup_kernels import (
     Rows,
     State,
     Ticks,
-    flush_kernel,
-    rollup_kernel,
     window_arrays,
 )
 from .batch import TICK, MessageColumns, ReadingBatch

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from ._kernel import kernel
 from .batch import DECODED, DUPLICATE, HELD, I32, I64, U8
 from .errors import SnapshotError
 from .units import FLOOR_TIME_NS, NO_TIME
@@ -90,24 +90,30 @@ class SequencingConfig:
     clock_jump_ns: int = 300_000_000_000
 
 
-@njit(cache=True, nogil=True, fastmath=False, inline="always")
+@kernel
 def _mark(seen: NDArray[np.uint64], node: int, slot: int, seq: int) -> None:
     at = seq % WINDOW
     seen[node, slot, at // 64] |= np.uint64(1) << np.uint64(at % 64)
 
 
-@njit(cache=True, nogil=True, fastmath=False, inline="always")
+@kernel
+def _forget(seen: NDArray[np.uint64], node: int, slot: int) -> None:
+    for w in range(_WORDS):
+        seen[node, slot, w] = np.uint64(0)
+
+
+@kernel
 def _is_marked(seen: NDArray[np.uint64], node: int, slot: int, seq: int) -> bool:
     at = seq % WINDOW
     return bool((seen[node, slot, at // 64] >> np.uint64(at % 64)) & np.uint64(1))
 
 
-@njit(cache=True, nogil=True, fastmath=False, inline="always")
+@kernel
 def _advance(state: NodeState, node: int, slot: int, seq: int) -> None:
     """Take `seq` >= next as the newest number; numbers passed over are unseen."""
     first = state.next_seq[node, slot]
     if seq - first >= WINDOW:
-        state.seen[node, slot, :] = np.uint64(0)
+        _forget(state.seen, node, slot)
     else:
         for s in range(first, seq):
             at = s % WINDOW
@@ -116,11 +122,11 @@ def _advance(state: NodeState, node: int, slot: int, seq: int) -> None:
     state.next_seq[node, slot] = seq + 1
 
 
-@njit(cache=True, nogil=True, fastmath=False, inline="always")
+@kernel
 def _time_of(state: NodeState, a: Arrivals, e: Effects, i: int, limits: NDArray[np.int64]) -> None:
     """Set shift and liveness of message i from the skew in force and what its times allow."""
     live_max, future_max, clock_error, clock_jump = limits[0], limits[1], limits[2], limits[3]
-    node = a.node[i]
+    node = np.int64(a.node[i])
     recv = a.recv_ns[i]
     clock = a.clock_ns[i]
     if clock != NO_TIME:
@@ -150,7 +156,7 @@ def _time_of(state: NodeState, a: Arrivals, e: Effects, i: int, limits: NDArray[
     e.live[i] = 1 if recv - (newest + shift) <= live_max else 0
 
 
-@njit(cache=True, nogil=True, fastmath=False, inline="always")
+@kernel
 def _release(state: NodeState, a: Arrivals, e: Effects, i: int, now: int, limits: NDArray[np.int64]) -> None:
     at = e.used[0]
     e.message[at] = i
@@ -162,7 +168,7 @@ def _release(state: NodeState, a: Arrivals, e: Effects, i: int, now: int, limits
         _time_of(state, a, e, i, limits)
 
 
-@njit(cache=True, nogil=True, fastmath=False, inline="always")
+@kernel
 def _duplicate(e: Effects, i: int, now: int) -> None:
     at = e.used[0]
     e.message[at] = i
@@ -172,7 +178,7 @@ def _duplicate(e: Effects, i: int, now: int) -> None:
     e.live[i] = 1
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _drain(
     state: NodeState,
     a: Arrivals,
@@ -204,7 +210,7 @@ def _drain(
     return n_waiting
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _drain_all(
     state: NodeState,
     a: Arrivals,
@@ -220,15 +226,15 @@ def _drain_all(
     return n_waiting
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _old_boot(state: NodeState, a: Arrivals, e: Effects, i: int, now: int, limits: NDArray[np.int64]) -> None:
     """A message of an earlier boot: known duplicates out, the rest taken as it comes."""
-    node, seq = a.node[i], a.seq[i]
+    node, seq = np.int64(a.node[i]), a.seq[i]
     if a.boot[i] > state.boot[node, 1]:
         # the first word of that boot comes after its successor's
         state.boot[node, 1] = a.boot[i]
         state.next_seq[node, 1] = seq
-        state.seen[node, 1, :] = np.uint64(0)
+        _forget(state.seen, node, 1)
     if a.boot[i] == state.boot[node, 1]:
         ahead = state.next_seq[node, 1] - seq
         if ahead <= 0:
@@ -241,7 +247,7 @@ def _old_boot(state: NodeState, a: Arrivals, e: Effects, i: int, now: int, limit
     _release(state, a, e, i, now, limits)
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _sequence_kernel(
     state: NodeState,
     a: Arrivals,
@@ -257,8 +263,10 @@ def _sequence_kernel(
     for i in range(len(a.node)):
         now = max(now, a.recv_ns[i])
         while n_waiting > 0 and a.recv_ns[waiting[0]] + hold_ns <= now:
-            n_waiting = _drain(state, a, e, waiting, n_waiting, a.node[waiting[0]], True, now, limits)
-        node = a.node[i]
+            n_waiting = _drain(
+                state, a, e, waiting, n_waiting, np.int64(a.node[waiting[0]]), True, now, limits
+            )
+        node = np.int64(a.node[i])
         if a.numbered[i] == 0:
             _release(state, a, e, i, now, limits)
             continue
@@ -271,8 +279,9 @@ def _sequence_kernel(
             n_waiting = _drain_all(state, a, e, waiting, n_waiting, node, now, limits)
             state.boot[node, 1] = current
             state.next_seq[node, 1] = state.next_seq[node, 0]
-            state.seen[node, 1, :] = state.seen[node, 0, :]
-            state.seen[node, 0, :] = np.uint64(0)
+            for w in range(_WORDS):
+                state.seen[node, 1, w] = state.seen[node, 0, w]
+            _forget(state.seen, node, 0)
             state.boot[node, 0] = boot
             # a node never seen may have been running for long: its first number is as good as any
             state.next_seq[node, 0] = seq if current < 0 else min(1, seq)
@@ -293,7 +302,7 @@ def _sequence_kernel(
     return n_waiting
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _hold(
     state: NodeState,
     a: Arrivals,
@@ -307,7 +316,7 @@ def _hold(
     limits: NDArray[np.int64],
 ) -> int:
     """Let message i wait, unless it waits already, waiting is off, or too many do."""
-    node, seq = a.node[i], a.seq[i]
+    node, seq = np.int64(a.node[i]), a.seq[i]
     for w in range(n_waiting):
         if a.node[waiting[w]] == node and a.seq[waiting[w]] == seq:
             _duplicate(e, i, now)

@@ -21,6 +21,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.run import cli_main
 
+from models.errors import ChargestreamError
 from models.frame import Frame
 
 from . import recovery as recovery_files
@@ -299,13 +300,29 @@ def run(
         else:
             recovery_files.await_made(recovery_dir)
         recovery = RecoveryConfig(recovery_dir)
-    cli_main(
-        flow,
-        process_id=process if addresses else None,
-        addresses=list(addresses) or None,
-        epoch_interval=timedelta(seconds=epoch_s),
-        recovery_config=recovery,
-    )
+    try:
+        cli_main(
+            flow,
+            process_id=process if addresses else None,
+            addresses=list(addresses) or None,
+            epoch_interval=timedelta(seconds=epoch_s),
+            recovery_config=recovery,
+        )
+    except RuntimeError as error:
+        # Bytewax wraps what a step raised; whoever started us knows what to do with our own errors
+        ours = _ours(error)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+def _ours(error: BaseException | None) -> ChargestreamError | None:
+    """Return the error of ours that `error` was made of, if any."""
+    while error is not None:
+        if isinstance(error, ChargestreamError):
+            return error
+        error = error.__cause__
+    return None
 
 
 def make_recovery(directory: Path) -> None:

@@ -1,7 +1,7 @@
 """Replay: a message log through the whole flow, on a private journal, without broker or network.
 
-Ticks are derived from the log's own arrival times: one per second for every shard that has been heard of;
-in silences longer than an hour one per minute after the first hour.
+Ticks are derived from the log's own arrival times, for every shard that has been heard of: one per second,
+in silences of the shard one per ten seconds after two minutes and one per minute after an hour.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .flow import Stages, build_flow
 from .warmup import warm_up
 
 _HOUR_S: Final = 3600
-_MINUTE_S: Final = 60
+_DENSE_S: Final = 120
 _FILL_MESSAGES: Final = 200_000  # messages that are journaled before the flow runs over them
 
 
@@ -74,49 +74,58 @@ class Collected:
         return 0
 
 
-def tick_times(last_s: int, until_s: int) -> NDArray[np.int64]:
-    """Return the seconds in (last_s, until_s] that get a tick."""
-    if until_s - last_s <= _HOUR_S:
-        return np.arange(last_s + 1, until_s + 1, dtype=np.int64)
-    dense = np.arange(last_s + 1, last_s + _HOUR_S + 1, dtype=np.int64)
-    sparse = np.arange(last_s + _HOUR_S + _MINUTE_S, until_s + 1, _MINUTE_S, dtype=np.int64)
-    return np.concatenate([dense, sparse])
+def tick_times(heard_s: int, after_s: int, until_s: int) -> NDArray[np.int64]:
+    """Return the seconds in (after_s, until_s] that get a tick, in a silence that began at `heard_s`.
+
+    All of the first two minutes, every tenth within the hour, then every sixtieth: a service ticks every
+    second, but nothing that waits that long needs to be known to the second.
+    """
+    dense, medium = heard_s + _DENSE_S, heard_s + _HOUR_S
+    parts = [
+        np.arange(after_s + 1, min(dense, until_s) + 1, dtype=np.int64),
+        _multiples(10, max(after_s, dense), min(medium, until_s)),
+        _multiples(60, max(after_s, medium), until_s),
+    ]
+    return np.concatenate(parts)
 
 
-class _Ticker:
-    """Puts ticks between the messages of each shard."""
+def _multiples(step: int, after_s: int, until_s: int) -> NDArray[np.int64]:
+    """Return the multiples of `step` in (after_s, until_s]."""
+    first = (after_s // step + 1) * step
+    return np.arange(first, until_s + 1, step, dtype=np.int64)
+
+
+class Ticker:
+    """Puts ticks between the messages of each shard, by that shard's own silences."""
 
     def __init__(self) -> None:
-        self._last_s: int | None = None
-        self._known: set[int] = set()
+        self._heard_s: dict[int, int] = {}  # newest message of each shard
+        self._until_s: dict[int, int] = {}  # ticked up to here
 
     def weave(self, frame: Frame, by_shard: dict[int, Frame]) -> dict[int, Frame]:
         """Return the frames of this block with ticks woven in; shards without messages get ticks too."""
-        if self._last_s is None:
-            self._last_s = int(frame.recv_ns[0]) // NS_PER_S
-        self._known |= set(by_shard)
-        until = max(self._last_s, int(frame.recv_ns.max()) // NS_PER_S)
-        seconds = self._seconds(frame, until)
-        self._last_s = until
-        return {
-            shard: _merge(by_shard.get(shard), seconds * NS_PER_S)
-            for shard in sorted(self._known)
-            if shard in by_shard or len(seconds)
-        }
+        until = int(frame.recv_ns.max()) // NS_PER_S
+        for shard, part in by_shard.items():
+            first = int(part.recv_ns[0]) // NS_PER_S
+            self._heard_s.setdefault(shard, first)
+            self._until_s.setdefault(shard, first)
+        out = {}
+        for shard in sorted(self._heard_s):
+            own = by_shard.get(shard)
+            seconds = self._seconds(shard, own, until)
+            if own is not None or len(seconds):
+                out[shard] = _merge(own, seconds * NS_PER_S)
+        return out
 
-    def _seconds(self, frame: Frame, until: int) -> NDArray[np.int64]:
-        assert self._last_s is not None
-        stops = np.unique(np.append(frame.recv_ns // NS_PER_S, until))
-        stops = stops[stops > self._last_s]
-        if len(stops) == 0:
-            return np.zeros(0, np.int64)
-        gaps = np.diff(np.concatenate([[self._last_s], stops]))
-        if int(gaps.max()) <= _HOUR_S:
-            return np.arange(self._last_s + 1, until + 1, dtype=np.int64)
-        parts, last = [], self._last_s
-        for stop in stops.tolist():
-            parts.append(tick_times(last, stop))
-            last = stop
+    def _seconds(self, shard: int, own: Frame | None, until: int) -> NDArray[np.int64]:
+        stops: list[int] = [] if own is None else np.unique(own.recv_ns // NS_PER_S).tolist()
+        parts = []
+        for stop in stops:
+            parts.append(tick_times(self._heard_s[shard], self._until_s[shard], stop))
+            self._heard_s[shard] = max(self._heard_s[shard], stop)
+            self._until_s[shard] = max(self._until_s[shard], stop)
+        parts.append(tick_times(self._heard_s[shard], self._until_s[shard], until))
+        self._until_s[shard] = max(self._until_s[shard], until)
         return np.concatenate(parts)
 
 
@@ -164,7 +173,7 @@ def _blocks(path: Path) -> Iterator[list[Frame]]:
 def _fill(config: Config, source: Path, journal: Path) -> None:
     """Write the log into a journal, sharded and ticked."""
     shards = config.journal.shards
-    sharder, ticker = Sharder(Router(config.topic_routes()), shards), _Ticker()
+    sharder, ticker = Sharder(Router(config.topic_routes()), shards), Ticker()
     with JournalWriter(journal, shards, durable=False) as writer:
         for frames in _blocks(source):
             frame = Frame.concat(frames)

@@ -138,7 +138,7 @@ class Supervisor:
         now = time.monotonic()
         if child.process is None:
             if now >= child.start_at:
-                child.restarts += 1
+                child.restarts += child.started > 0  # one that joined later starts for the first time
                 self._start(child)
             return None
         code = child.process.poll()

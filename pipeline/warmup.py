@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import sys
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -12,6 +15,11 @@ from models.units import NS_PER_S
 
 from .flow import Stages
 
+_PATIENCE_S = 4.0
+_COMPILING = (
+    "compiling kernels; the first start after an installation or upgrade takes a minute or two, "
+    "later ones seconds"
+)
 _T0_MS = 1_780_000_000_000
 _CHANNELS = (
     "Voltage@L1-N",
@@ -55,10 +63,21 @@ def _frame() -> Frame:
     return Frame.build([*messages, *ticks])
 
 
-def warm_up(stages: Stages) -> None:
-    """Run an invented station through throw-away stages."""
-    memory = Stages(stages.order, stages.detect, stages.bill, stages.emit, None)
-    items: list[Any] = list(memory.build_order(0, None).process((0, 0, _frame())))
-    for builder in (memory.build_detect, memory.build_bill, memory.build_emit):
-        stage = builder(0, None)
-        items = list(itertools.chain.from_iterable(stage.process(item) for item in items))
+def _say_to_screen(text: str) -> None:
+    sys.stderr.write(f"chargestream: {text}\n")
+    sys.stderr.flush()
+
+
+def warm_up(stages: Stages, say: Callable[[str], None] = _say_to_screen) -> None:
+    """Run an invented station through throw-away stages; say what takes so long when it does."""
+    slow = threading.Timer(_PATIENCE_S, say, (_COMPILING,))
+    slow.daemon = True
+    slow.start()
+    try:
+        memory = Stages(stages.order, stages.detect, stages.bill, stages.emit, None)
+        items: list[Any] = list(memory.build_order(0, None).process((0, 0, _frame())))
+        for builder in (memory.build_detect, memory.build_bill, memory.build_emit):
+            stage = builder(0, None)
+            items = list(itertools.chain.from_iterable(stage.process(item) for item in items))
+    finally:
+        slow.cancel()

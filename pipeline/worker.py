@@ -109,10 +109,7 @@ class Worker:
             pulse=self._pulse,
         )
         stages = Stages.of(config, self._data / "quarters")
-        log.info(
-            "%s: loading kernels (the first start after an upgrade compiles them: a minute or two)", self.name
-        )
-        warm_up(stages)
+        warm_up(stages, log.warning)
         dataflow = build_flow(stages, reader, settings).build(
             self._outbox, self.index if cluster else 0, max(1, cluster)
         )
@@ -161,7 +158,7 @@ class Worker:
     def _write_cursors(self) -> None:
         if self._committed:
             self._cursors.set_many(self.name, self._committed)
-            self._committed = {}
+            self._committed.clear()  # the same dict: the source goes on filling it
 
     def _report(self) -> dict[str, Any]:
         ends = self._reader.ends()

@@ -29,6 +29,8 @@ _SETTLED_MS: Final = 300_000
 _COMPLETE: Final = 0.9
 #: Points further apart are not joined.
 _GAP_MS: Final = 180_000
+#: The chart spans the shortest of these that shows every point; a fresh service has only minutes to show.
+_SPANS_MIN: Final = (8, 20, 60)
 # The drawing's coordinates; the page stretches it.
 WIDTH: Final = 1000
 HEIGHT: Final = 400
@@ -98,6 +100,8 @@ class Chart:
 
     Attributes
     ----------
+    span_min : int
+        What it spans, minutes.
     levels : list of str
         Labels of the horizontal lines, from the top.
     hours : list of str
@@ -110,6 +114,7 @@ class Chart:
         The chart for who does not see it.
     """
 
+    span_min: int
     levels: list[str]
     hours: list[str]
     lines: list[str]
@@ -127,13 +132,16 @@ def nice_ceiling(value: float) -> float:
 
 
 def chart(points: Sequence[Point], now_ms: int) -> Chart:
-    """Return the chart of the hour before `now_ms`; a gap of more than three minutes stays open."""
-    since_ms = now_ms - HOUR_MS
+    """Return the chart of up to an hour before `now_ms`; a gap of more than three minutes stays open."""
+    oldest_ms = now_ms - (points[0][0] if points else 0)
+    span_min = next((n for n in _SPANS_MIN if oldest_ms <= n * _MINUTE_MS), _SPANS_MIN[-1])
+    span_ms = span_min * _MINUTE_MS
+    since_ms = now_ms - span_ms
     top_w = 1000 * nice_ceiling(max((p for _, p in points), default=0) / 1000)
 
     def at(point: Point) -> tuple[float, float]:
         t, power = point
-        return round(WIDTH * (t - since_ms) / HOUR_MS, 1), round(HEIGHT * (1 - max(0.0, power) / top_w), 1)
+        return round(WIDTH * (t - since_ms) / span_ms, 1), round(HEIGHT * (1 - max(0.0, power) / top_w), 1)
 
     lines, areas, dots = [], [], []
     for run in _runs(points):
@@ -146,18 +154,19 @@ def chart(points: Sequence[Point], now_ms: int) -> Chart:
         areas.append(f"{places[0][0]:g},{HEIGHT} {line} {places[-1][0]:g},{HEIGHT}")
     levels = [power_text(top_w * (_LINES - k) / _LINES, axis=True) for k in range(_LINES + 1)]
     hours = [
-        time.strftime("%H:%M", time.gmtime((since_ms + HOUR_MS * k // _LINES) / 1000))
+        time.strftime("%H:%M", time.gmtime((since_ms + span_ms * k // _LINES) / 1000))
         for k in range(_LINES + 1)
     ]
-    return Chart(levels, hours, lines, areas, dots, _words(points))
+    return Chart(span_min, levels, hours, lines, areas, dots, _words(points, span_min))
 
 
-def _words(points: Sequence[Point]) -> str:
+def _words(points: Sequence[Point], span_min: int) -> str:
+    heading = f"Total charging power over the last {span_min} minutes:"
     if not points:
-        return "Total charging power over the last hour: nothing measured."
+        return f"{heading} nothing measured."
     powers = [power for _, power in points]
     return (
-        f"Total charging power over the last hour: now {power_text(powers[-1])}, "
+        f"{heading} now {power_text(powers[-1])}, "
         f"highest {power_text(max(powers))}, lowest {power_text(min(powers))}."
     )
 

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from numba import njit
 
+from models._kernel import kernel
 from models.batch import F64
 from models.detecting import CLEAR, RAISE, UPDATE, EmissionArrays
 from models.units import NO_TIME
@@ -56,7 +57,7 @@ class Lasting(NamedTuple):
     gap_ns: int
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def emit(
     out: EmissionArrays,
     subject: int,
@@ -84,7 +85,7 @@ def emit(
     return int(j)
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def watch(rec: Any, t: int, level: int, live: int, rule: Lasting) -> int:
     """Take in one sample of a condition with levels 0 (absent), 1, 2; return what to emit.
 
@@ -139,7 +140,7 @@ def watch(rec: Any, t: int, level: int, live: int, rule: Lasting) -> int:
     return UPDATE if higher else NOTHING
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def pick_phases(dc: int, phases: int, slots: Any, chosen: Any) -> int:
     """Choose the columns that hold line-to-neutral grid voltages of an EVSE; return how many.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from models._kernel import kernel
 from models.batch import CONN, DECODED, I32, I64, U8, MessageColumns, ReadingBatch
 from models.units import NO_TIME
 
@@ -107,7 +107,7 @@ def heard(messages: MessageColumns) -> Heard:
     )
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _series_kernel(evse: I32, order: I64, live: U8, evses: Any, last: I64) -> int:
     """Write the index of the last row of each series to `last`; return how many there are."""
     n, found = len(evse), 0
@@ -128,7 +128,7 @@ def arrivals(rows: ReadingBatch, evses: NDArray[Any], evse_station: I32) -> Arri
     return Arrivals(rows.order[last], rows.effect_ns[last], evse_station[rows.evse[last]], rows.time_ns[last])
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _take_arrivals(order: int, came: Arrivals, stations: Any, clock: I64, hold: int) -> None:
     s = clock[ARRIVAL]
     while s < len(came.order) and came.order[s] <= order:
@@ -143,13 +143,13 @@ def _take_arrivals(order: int, came: Arrivals, stations: Any, clock: I64, hold: 
     clock[ARRIVAL] = s
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def silence_ns(hb_ns: int, waits: Waits) -> int:
     """Return after which silence a node is offline."""
     return int(waits.periods * (waits.undeclared_hb if hb_ns == NO_TIME else hb_ns))
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _hear(rec: Any, t: int, recv_ns: int, live: int, clock: I64, waits: Waits) -> None:
     """Take in a message of a node."""
     quiet_ns = silence_ns(rec["hb_ns"], waits) // 2
@@ -170,7 +170,7 @@ def _hear(rec: Any, t: int, recv_ns: int, live: int, clock: I64, waits: Waits) -
         clock[DUE] = min(clock[DUE], t + waits.hold)
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def walk_kernel(
     at: int, stop: int, messages: Heard, came: Arrivals, nodes: Any, stations: Any, clock: I64, waits: Waits
 ) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from models._kernel import kernel
 from models.batch import F64, I16, U8, ReadingBatch
 from models.detecting import CLEAR, RAISE, WARNING, DetectorSpec, EmissionArrays, Timeline, timeline
 from models.devices import DeviceTable
@@ -108,7 +109,7 @@ def inventory(devices: DeviceTable) -> Inventory:
     return Inventory(devices.u_n_v, devices.phases, devices.dc, devices.declared)
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _judge(rec: Any, long: int, u_n: float, limits: Limits, start_ns: int, end_ns: int, worst: Found) -> bool:
     """Judge one closed window (long: ten minutes); put the worst phase beyond the limit into `worst`."""
     bad = False
@@ -133,7 +134,7 @@ def _judge(rec: Any, long: int, u_n: float, limits: Limits, start_ns: int, end_n
     return bad
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _close(rec: Any, t: int, u_n: float, limits: Limits, worst: Found) -> int:
     """Close the open minute, and the ten minutes around it if `t` lies beyond.
 
@@ -168,7 +169,7 @@ def _close(rec: Any, t: int, u_n: float, limits: Limits, worst: Found) -> int:
     return bad
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _decide(rec: Any, bad: int, t: int, limits: Limits, worst: Found) -> int:
     """Return what to emit after a minute was closed; keep what is raised and when it was last bad."""
     minute_end = (rec["minute"] + 1) * _MINUTE_NS
@@ -195,7 +196,7 @@ def _decide(rec: Any, bad: int, t: int, limits: Limits, worst: Found) -> int:
     return CLEAR
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _report(
     rec: Any, i: int, time: Timeline, kind: int, u_n: float, worst: Found, out: EmissionArrays
 ) -> None:
@@ -218,7 +219,7 @@ def _report(
     out.evidence[j, 5] = worst.samples[0]
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _add(rec: Any, p: int, v: float, floor: float) -> None:
     """Add a voltage of phase p to the open minute, unless it is missing or below `floor`."""
     if v >= floor:  # false for NaN

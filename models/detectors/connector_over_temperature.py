@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from models._kernel import kernel
 from models.batch import F64, U8, ReadingBatch
 from models.channels import CHANNEL_ID
 from models.detecting import CLEAR, CRITICAL, WARNING, DetectorSpec, EmissionArrays, Timeline, timeline
@@ -97,7 +97,7 @@ class _Limits(NamedTuple):
     failed_low: float
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _report(
     rec: Any,
     i: int,
@@ -123,7 +123,7 @@ def _report(
         out.evidence[j, 4] = sensor
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _temperature_kernel(
     start: int,
     time: Timeline,

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from models._kernel import kernel
 from models.batch import DECODED, HEARTBEAT, I32, I64, U8, MessageColumns, ReadingBatch
 from models.detecting import CLEAR, RAISE, WARNING, DetectorSpec, Emissions, Observed
 from models.devices import DeviceTable
@@ -125,7 +125,7 @@ class _Numbered(NamedTuple):
     fate: U8
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _count(rec: Any, minute: int, n: int) -> None:
     """Count `n` numbers used in `minute`, forgetting minutes that the ring has passed."""
     if minute > rec["minute"]:
@@ -136,7 +136,7 @@ def _count(rec: Any, minute: int, n: int) -> None:
     rec["used"][minute % _MINUTES] = min(rec["used"][minute % _MINUTES] + n, 65_535)
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _walk_kernel(at: int, stop: int, messages: _Numbered, nodes: Any, due_ns: int) -> int:
     """Take in numbers that follow on; return the first message that needs a closer look, or `stop`."""
     effect_ns, node, kind, boot = messages.effect_ns, messages.node, messages.kind, messages.boot

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from models._kernel import kernel
 from models.batch import F64, ReadingBatch
 from models.channels import CHANNEL_ID
 from models.detecting import CLEAR, WARNING, DetectorSpec, EmissionArrays, Timeline, timeline
@@ -107,7 +107,7 @@ class _Columns(NamedTuple):
     offered_a: F64
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _greatest(l1_a: float, l2_a: float, l3_a: float) -> tuple[float, int]:
     """Return the greatest phase current and its phase, -1 when none is known."""
     greatest, phase = -np.inf, -1
@@ -120,7 +120,7 @@ def _greatest(l1_a: float, l2_a: float, l3_a: float) -> tuple[float, int]:
     return greatest, phase
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _report(
     rec: Any, i: int, time: Timeline, kind: int, amps: float, phase: int, limit: float, out: EmissionArrays
 ) -> None:
@@ -146,7 +146,7 @@ def _report(
         out.evidence[j, 4] = phase
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _current_kernel(
     start: int,
     time: Timeline,

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from models._kernel import kernel
 from models.batch import F64, I64, ReadingBatch
 from models.channels import REGISTER_CHANNEL
 from models.detecting import CLEAR, RAISE, WARNING, DetectorSpec, EmissionArrays, Timeline, timeline
@@ -93,7 +93,7 @@ _DTYPE: Final[list[Any]] = [
 ]
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _rolled_over(
     rec: Any, reg: int, t: int, modulus: int, resolution: int, p_max_w: float, limits: _Limits
 ) -> bool:
@@ -107,7 +107,7 @@ def _rolled_over(
     return bool(modulus - rec["high_mwh"] + reg <= plausible)
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _raise(rec: Any, i: int, time: Timeline, reg: int, resolution: int, out: EmissionArrays) -> None:
     rec["raised"] = 1
     rec["live"] = time.live[i]
@@ -122,7 +122,7 @@ def _raise(rec: Any, i: int, time: Timeline, reg: int, resolution: int, out: Emi
     out.evidence[j, 3] = resolution / 1000.0
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _rollback_kernel(
     start: int,
     time: Timeline,

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from models._kernel import kernel
 from models.batch import F64, I32, I64, ReadingBatch
 from models.channels import CHANNEL_ID, REGISTER_CHANNEL
 from models.detecting import CLEAR, RAISE, WARNING, DetectorSpec, EmissionArrays, Timeline, timeline
@@ -28,6 +28,9 @@ from ._base import RowDetector, columns, ns, require
 from ._kernels import ROOM, emit
 
 _POWER: Final = tuple(CHANNEL_ID[f"Power.Active.Import{phase}"] for phase in ("", "@L1", "@L2", "@L3"))
+
+#: Energy this near to its limit is at it: a sum of floats may miss it by less.
+_ROUNDING_WH: Final = 1e-6
 
 SPEC = DetectorSpec(
     "register_stuck",
@@ -134,7 +137,7 @@ class _Columns(NamedTuple):
     l3_w: F64
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _phase_sum(l1_w: float, l2_w: float, l3_w: float) -> float:
     """Return the sum of the phases that are there, NaN when none is."""
     total, n = 0.0, 0
@@ -147,7 +150,7 @@ def _phase_sum(l1_w: float, l2_w: float, l3_w: float) -> float:
     return total if n > 0 else np.nan
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _integrate(rec: Any, power_w: float, t: int, gap_ns: int) -> None:
     """Add the trapezoid from the last power sample to this one; export counts as no import."""
     power_w = max(power_w, 0.0)
@@ -159,12 +162,12 @@ def _integrate(rec: Any, power_w: float, t: int, gap_ns: int) -> None:
     rec["power_ns"] = t
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _judge(rec: Any, i: int, time: Timeline, resolution: int, limits: _Limits, out: EmissionArrays) -> None:
     """Raise or clear at reading i, whose register is taken in."""
     t = time.time_ns[i]
     limit = max(limits.resolutions * resolution / 1000.0, limits.least_wh, rec["unsure_wh"])
-    if rec["energy_wh"] > limit:
+    if rec["energy_wh"] > limit + _ROUNDING_WH:
         rec["n"] += 1
         if rec["n"] < limits.least_readings or t - rec["base_ns"] < limits.least_ns:
             return
@@ -195,7 +198,7 @@ def _judge(rec: Any, i: int, time: Timeline, resolution: int, limits: _Limits, o
         rec["good_ns"] = NO_TIME
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _stuck_kernel(
     start: int,
     time: Timeline,

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 import numpy as np
 from numba import njit
 
+from models._kernel import kernel
 from models.batch import F64, I16, I32, I64, ReadingBatch
 from models.detecting import CLEAR, RAISE, WARNING, DetectorSpec, EmissionArrays, Timeline, timeline
 from models.devices import DeviceTable
@@ -109,7 +110,7 @@ _DTYPE: Final[list[Any]] = [
 ]
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _step(rec: Any, t: int, lowest: float, phase: int, limit: float, live: int, limits: _Limits) -> int:
     """Take in the lowest phase of one sample; return what to emit first (a clear may follow a raise)."""
     if lowest < limit:
@@ -137,7 +138,7 @@ def _step(rec: Any, t: int, lowest: float, phase: int, limit: float, live: int, 
     return NOTHING
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _report(
     rec: Any, i: int, time: Timeline, kind: int, u_n: float, limit: float, out: EmissionArrays
 ) -> None:

@@ -38,6 +38,7 @@ WIRE = (
     ("Temperature/Cable", 40.0, 3.0),
 )
 Batch = tuple[ReadingBatch, MessageColumns]
+Step = Callable[[ReadingBatch, MessageColumns], Any]
 
 
 def fleet(n: int) -> DeviceTable:
@@ -119,9 +120,7 @@ def check(intervals: list[IntervalRow], batches: list[Batch]) -> None:
         raise SystemExit(f"intervals {got} differ from the naive twin's {wanted}")
 
 
-def measure(
-    batches: list[Batch], run: Callable[[], Callable[[ReadingBatch, MessageColumns], Any]]
-) -> list[float]:
+def measure(batches: list[Batch], run: Callable[[], Step]) -> list[float]:
     """Return ns per row of five runs after one to warm up."""
     n = sum(len(rows) for rows, _ in batches)
     out = []
@@ -132,6 +131,26 @@ def measure(
             step(rows, messages)
         out.append((time.perf_counter() - start) / n * 1e9)
     return [round(ns, 1) for ns in out[1:]]
+
+
+def energy(devices: DeviceTable) -> Callable[[], Step]:
+    """Return what makes a fresh energy meter's step."""
+
+    def fresh() -> Step:
+        meter, none = EnergyMeter(EnergyConfig(), MemoryArchive()), ReadingBatch.empty()
+        return lambda rows, messages: meter.process(rows, none, messages, devices)
+
+    return fresh
+
+
+def rolled(devices: DeviceTable) -> Callable[[], Step]:
+    """Return what makes fresh roll-ups' step."""
+
+    def fresh() -> Step:
+        rollups = Rollups(RollupConfig())
+        return lambda rows, messages: rollups.process(rows, messages, devices)
+
+    return fresh
 
 
 def main() -> None:
@@ -150,15 +169,7 @@ def main() -> None:
         windows = [w for rows, messages in batches for w in rollups.process(rows, messages, devices)]
         check(intervals + meter.flush(devices), batches)
 
-        def energy() -> Callable[[ReadingBatch, MessageColumns], Any]:
-            fresh = EnergyMeter(config, MemoryArchive())
-            return lambda rows, messages: fresh.process(rows, none, messages, devices)  # noqa: B023 - used at once
-
-        def rolled() -> Callable[[ReadingBatch, MessageColumns], Any]:
-            fresh = Rollups(RollupConfig())
-            return lambda rows, messages: fresh.process(rows, messages, devices)  # noqa: B023 - used at once
-
-        runs = {"energy": measure(batches, energy), "rollups": measure(batches, rolled)}
+        runs = {"energy": measure(batches, energy(devices)), "rollups": measure(batches, rolled(devices))}
         figures: dict[str, Any] = {"rows": args.rows, "evses": evses, "rows_per_message": per_message}
         for name, ns in runs.items():
             figures |= {f"{name}_ns_per_row": statistics.median(ns), f"{name}_runs_ns": ns}

@@ -127,8 +127,8 @@ def test_a_renewal_leaves_scroll_selection_focus_and_input_alone(tab: Tab, page:
         window.scrollTo(0, 700);
         document.querySelector('.scroll').scrollTop = 321;
         const rows = [...document.querySelectorAll('.evses tbody tr')];
-        const top = (element) => element.getBoundingClientRect().top;
-        window.fromTop = (row) => top(row) - top(row.closest('.scroll'));
+        const edge = (element) => element.getBoundingClientRect().top;
+        window.fromTop = (row) => edge(row) - edge(row.closest('.scroll'));
         window.seen = rows.find((row) => window.fromTop(row) > 50 && !row.dataset.key.startsWith('elm'));
         window.row = document.querySelector('[data-key="alder-depot/AL01/1"]');
         const search = document.querySelector('input[name=q]');

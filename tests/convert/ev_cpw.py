@@ -4,6 +4,10 @@ Each car is a station of its own. The profile has no register: here it is the ru
 real power, in exact mWh (a mean of w W over a minute is w * 50 / 3 mWh, rounded down once, over
 the sum). A row of the profile tells of the minute that begins at its time; the reading is taken at its
 end. Before the first and after the last minute the station says that it is not in use.
+
+The meter sits behind the contactor: where that opened or closed within a minute, the minute's mean
+voltage mixes the supply with 0 V and tells of neither. It is left out (seven minutes of the Volvo, one of
+each of six others); what the meter says of the powers and of whole minutes stays as it is.
 """
 
 from __future__ import annotations
@@ -36,6 +40,13 @@ def nominal_v(rows: list[dict[str, str]]) -> float:
     return 208.0 if abs(volts[len(volts) // 2] - 208) < abs(volts[len(volts) // 2] - 240) else 240.0
 
 
+def voltage_v(row: dict[str, str], u_n_v: float) -> float | None:
+    """Return the minute's mean voltage; None where the contactor moved in it (5 % of Un is no voltage)."""
+    low, mean = _value(row["Voltage RMS Min (V)"]), _value(row["Voltage RMS Avg (V)"])
+    mixed = low is not None and mean is not None and low < 0.05 * u_n_v < mean
+    return None if mixed else mean
+
+
 def add_car(log: NativeLog, folder: Path) -> int:
     """Add one car's session and return its energy in mWh."""
     with (folder / "profile_1min.csv").open(newline="") as lines:
@@ -43,9 +54,10 @@ def add_car(log: NativeLog, folder: Path) -> int:
     node = f"EVCPW/{folder.name}"
     times = [_ms(row["Date Time"]) for row in rows]
     begin, end = times[0], times[-1] + MINUTE_MS
+    u_n_v = nominal_v(rows)
     inventory = {
         "evse": 1,
-        "u_n_v": nominal_v(rows),
+        "u_n_v": u_n_v,
         "f_n_hz": 60,
         "phases": 1,
         "p_max_w": 7700,
@@ -64,7 +76,7 @@ def add_car(log: NativeLog, folder: Path) -> int:
         power_kw = row["Real Power Avg (kW)"]
         sum_w += int(Decimal(power_kw) * 1000) if power_kw else 0
         values = [
-            _value(row["Voltage RMS Avg (V)"]),
+            voltage_v(row, u_n_v),
             _value(row["Current RMS Avg (A)"]),
             _value(power_kw, 1000),
             _value(row["Reactive Power Avg (kVAR)"], 1000),

@@ -1,7 +1,8 @@
 """Real sessions as a native log: two DC plugs (ev/epfl-dc-sessions), two workplaces (ev/acn-sessions).
 
 A session says when, where and how much; the log says it as a station would: Started and Ended with the
-register, and a few readings between, at most two hours apart, the energy spread evenly over the stay.
+register, a reading with each of them and a few between, at most two hours apart, the energy spread
+evenly over the stay.
 Sessions that overlap an earlier one on the same plug, end before they begin or have no energy figure
 are left out and counted.
 """
@@ -12,7 +13,7 @@ import argparse
 import csv
 import gzip
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -90,6 +91,7 @@ class SessionLog:
 
     def __init__(self) -> None:
         self.log = NativeLog()
+        self.taken: list[Session] = []
         self.left_out = 0
         self.energy_mwh = 0
         self._register: dict[tuple[str, int], int] = defaultdict(int)
@@ -107,6 +109,7 @@ class SessionLog:
         ):
             self.left_out += 1
             return
+        self.taken.append(session)
         self._free_from[plug] = session.end_ms + 3
         self._plugs[session.node].setdefault(session.evse, session)
         first, last = self._span.get(session.node, (session.begin_ms, session.end_ms))
@@ -125,9 +128,9 @@ class SessionLog:
         log.status(session.begin_ms, node, evse, "Occupied")
         plugged = {"seqNo": 0, "triggerReason": "CablePluggedIn", "chargingState": "Charging"}
         log.tx(session.begin_ms + 1, node, evse, session.tx_id, "Started", register, **plugged)
-        for k in range(1, count + 1):
+        for k in range(count + 1):
             share = k / count
-            t_ms = session.begin_ms + stay * k // count
+            t_ms = session.begin_ms + (stay * k // count or 2)
             at = register + session.energy_mwh * k // count
             row: list[float | None] = [round(power_w, 3), at / 1000]
             if session.soc:
@@ -165,11 +168,16 @@ def _inventory(node: str, evse: int, session: Session) -> dict[str, object]:
     }
 
 
-def convert(data: Path, out: Path, max_sessions: int | None = None) -> tuple[int, SessionLog]:
+SOURCES: dict[str, Callable[[Path], Iterator[Session]]] = {"epfl": epfl_sessions, "acn": acn_sessions}
+
+
+def convert(
+    data: Path, out: Path, max_sessions: int | None = None, sources: Sequence[str] = tuple(SOURCES)
+) -> tuple[int, SessionLog]:
     """Write the log; return the number of messages and what was put in."""
     sessions = SessionLog()
-    for source in (epfl_sessions(data), acn_sessions(data)):
-        ordered = sorted(source, key=lambda s: (s.begin_ms, s.node, s.evse))
+    for source in sources:
+        ordered = sorted(SOURCES[source](data), key=lambda s: (s.begin_ms, s.node, s.evse))
         for session in ordered[:max_sessions]:
             sessions.add(session)
     return sessions.finish(out), sessions

@@ -125,7 +125,8 @@ def _judge(node: _Node, message: Message, out: list[Expected]) -> None:
     window = min(max(len(recent), 200), total - node.first)
     lost = {n: when for n, when in node.lost.items() if n > total - window}
     enough = len(lost) >= 5 and len(lost) >= 0.01 * window
-    evidence: dict[str, Any] = {"lost": len(lost), "numbers": window, "lost_in_transactions": len(node.tx_lost)}
+    evidence: dict[str, Any] = {"lost": len(lost), "numbers": window}
+    evidence["lost_in_transactions"] = len(node.tx_lost)
     if window:
         evidence["lost_percent"] = 100 * len(lost) / window
     kind = ""

@@ -52,6 +52,7 @@ class Message:
     seq: int = -1
     live: bool = True
     duplicate: bool = False
+    skew_ns: int | None = None  # arrival minus the station's clock, of heartbeats that carry it
 
 
 @dataclass

@@ -20,6 +20,14 @@ def _power(r: Reading) -> float | None:
     return max(math.fsum(phases), 0.0) if phases else None
 
 
+def _evidence(r: Reading, base: Reading) -> dict[str, float]:
+    return {
+        "register_wh": (base.reg_mwh or 0) / 1000,
+        "resolution_wh": r.about.resolution_mwh / 1000,
+        "flat_s": (r.time_ns - base.time_ns) / S,
+    }
+
+
 def _of_evse(readings: list[Reading]) -> list[Expected]:
     out: list[Expected] = []
     steps: list[tuple[float, float]] = []  # energy and doubt of each trapezoid since the base, Wh
@@ -50,7 +58,7 @@ def _of_evse(readings: list[Reading]) -> list[Expected]:
                 good = r.time_ns
         energy, doubt = math.fsum(s[0] for s in steps), math.fsum(s[1] for s in steps)
         limit = max(2 * r.about.resolution_mwh / 1000, 50.0, doubt)
-        if energy > limit:
+        if energy > limit + 1e-6:
             beyond += 1
             if beyond < 2 or r.time_ns - base.time_ns < 60 * S:
                 continue
@@ -59,14 +67,8 @@ def _of_evse(readings: list[Reading]) -> list[Expected]:
                 if not raised:
                     start = base.time_ns
                 raised, live = True, r.live
-                evidence = {
-                    "energy_wh": energy,
-                    "limit_wh": limit,
-                    "register_wh": (base.reg_mwh or 0) / 1000,
-                    "resolution_wh": r.about.resolution_mwh / 1000,
-                    "flat_s": (r.time_ns - base.time_ns) / S,
-                    "power_w": power[1] if power else 0.0,
-                }
+                evidence = _evidence(r, base) | {"energy_wh": energy, "limit_wh": limit}
+                evidence["power_w"] = power[1] if power else 0.0
                 out.append(
                     Expected(
                         r.order, "register_stuck", "evse", r.about.row, "raise", "warning",

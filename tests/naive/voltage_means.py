@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from .plain import Expected, Reading, S, Story, grid_voltages
 
@@ -44,90 +45,86 @@ def _samples(reading: Reading, undeclared_v: float, floor_v: float) -> tuple[flo
     return u_n, {p: v for p, v in volts.items() if v >= 0.0}
 
 
-def emissions(
-    story: Story, code: str, sign: int, ten: float, one: float, undeclared_v: float, floor_v: float
-) -> list[Expected]:
-    """Return what `code` should emit."""
+class Rule(NamedTuple):
+    """What makes a mean too low (sign -1) or too high (sign 1)."""
+
+    code: str
+    sign: int
+    ten: float
+    one: float
+    undeclared_v: float
+    floor_v: float
+
+
+def emissions(story: Story, rule: Rule) -> list[Expected]:
+    """Return what the detector should emit."""
     out: list[Expected] = []
     for readings in story.by_evse():
-        out += _of_evse(readings, code, sign, ten, one, undeclared_v, floor_v)
+        evse = _Evse(rule, out)
+        for reading in readings:
+            evse.take(reading)
     return out
 
 
-def _of_evse(
-    readings: list[Reading], code: str, sign: int, ten: float, one: float, undeclared_v: float, floor_v: float
-) -> list[Expected]:
-    out: list[Expected] = []
-    minute: _Window | None = None
-    long: _Window | None = None
-    last: Reading | None = None
-    raised, live, used_ten = False, False, False
-    start = end = 0
-    for reading in readings:
-        u_n, volts = _samples(reading, undeclared_v, floor_v)
+class _Evse:
+    def __init__(self, rule: Rule, out: list[Expected]) -> None:
+        self.rule, self.out = rule, out
+        self.minute: _Window | None = None
+        self.long: _Window | None = None
+        self.last: Reading | None = None
+        self.raised = self.live = self.used_ten = False
+        self.start = self.end = 0
+
+    def take(self, reading: Reading) -> None:
+        """Take in one reading."""
+        u_n, volts = _samples(reading, self.rule.undeclared_v, self.rule.floor_v)
         if not volts:
-            continue
+            return
         t = reading.time_ns
-        closed = minute if minute is not None and t >= minute.end_ns else None
-        if closed is not None and last is not None and long is not None:
-            found: list[tuple[tuple[float, int, int], _Window, float, int]] = []
-            if t >= long.end_ns and (worst := long.bad(sign, ten * u_n, 3)):
-                found.append((worst, long, ten * u_n, 600))
-                used_ten = used_ten or raised
-            if worst := closed.bad(sign, one * u_n, 1):
-                found.append((worst, closed, one * u_n, 60))
-            if found:
-                if not raised:
-                    used_ten = False
-                    beyond = [
-                        when
-                        for _, w, _, _ in found
-                        for when, _, v in w.samples
-                        if sign * v > sign * ten * u_n
-                    ]
-                    start = min(beyond)
-                used_ten = used_ten or any(w is long for _, w, _, _ in found)
-                end = max(w.end_ns for _, w, _, _ in found)
-                now_live = last.live and t - end <= 900 * S
-                if not raised or (now_live and not live):
-                    raised, live = True, now_live
-                    (mean, phase, n), _, limit, length = found[-1]
-                    evidence = {
-                        "voltage_mean_v": mean,
-                        "u_n_v": u_n,
-                        "limit_v": limit,
-                        "window_s": length,
-                        "phase": phase,
-                        "samples": n,
-                    }
-                    out.append(
-                        Expected(
-                            reading.order, code, "evse", reading.about.row, "raise", "warning",
-                            live, start, last.time_ns, evidence,
-                        )
-                    )  # fmt: skip
-            elif raised and closed.end_ns - end >= (TEN if used_ten else MINUTE):
-                raised = False
-                out.append(
-                    Expected(
-                        reading.order,
-                        code,
-                        "evse",
-                        reading.about.row,
-                        "clear",
-                        "warning",
-                        live,
-                        start,
-                        end,
-                        {},
-                    )
-                )
-        if minute is None or t >= minute.end_ns:
-            minute = _Window(t // MINUTE * MINUTE, MINUTE)
-        if long is None or t >= long.end_ns:
-            long = _Window(t // TEN * TEN, TEN)
+        if self.minute is None or self.long is None:
+            self.minute, self.long = _Window(t // MINUTE * MINUTE, MINUTE), _Window(t // TEN * TEN, TEN)
+        if t >= self.minute.end_ns:
+            self._judge(reading, u_n, self.minute, self.long)
+            self.minute = _Window(t // MINUTE * MINUTE, MINUTE)
+        if t >= self.long.end_ns:
+            self.long = _Window(t // TEN * TEN, TEN)
         for phase, v in volts.items():
-            minute.samples.append((t, phase, v))
-            long.samples.append((t, phase, v))
-        last = reading
-    return out
+            self.minute.samples.append((t, phase, v))
+            self.long.samples.append((t, phase, v))
+        self.last = reading
+
+    def _judge(self, reading: Reading, u_n: float, minute: _Window, long: _Window) -> None:
+        """Judge the minute that ended, and the ten minutes if they did."""
+        sign, ten, one = self.rule.sign, self.rule.ten * u_n, self.rule.one * u_n
+        found: list[tuple[tuple[float, int, int], _Window, float, int]] = []
+        if reading.time_ns >= long.end_ns and (worst := long.bad(sign, ten, 3)):
+            found.append((worst, long, ten, 600))
+        if worst := minute.bad(sign, one, 1):
+            found.append((worst, minute, one, 60))
+        if not found:
+            if self.raised and minute.end_ns - self.end >= (TEN if self.used_ten else MINUTE):
+                self.raised = False
+                self._emit(reading, "clear", self.end, {})
+            return
+        if not self.raised:
+            self.used_ten = False
+            self.start = min(
+                when for _, w, _, _ in found for when, _, v in w.samples if sign * v > sign * ten
+            )
+        self.used_ten = self.used_ten or any(w is long for _, w, _, _ in found)
+        self.end = max(w.end_ns for _, w, _, _ in found)
+        assert self.last is not None
+        live = self.last.live and reading.time_ns - self.end <= 900 * S
+        if not self.raised or (live and not self.live):
+            self.raised, self.live = True, live
+            (mean, phase, n), _, limit, length = found[-1]
+            evidence = {"voltage_mean_v": mean, "u_n_v": u_n, "limit_v": limit, "window_s": length}
+            self._emit(reading, "raise", self.last.time_ns, evidence | {"phase": phase, "samples": n})
+
+    def _emit(self, reading: Reading, kind: str, time_ns: int, evidence: dict[str, float]) -> None:
+        code, row = self.rule.code, reading.about.row
+        self.out.append(
+            Expected(
+                reading.order, code, "evse", row, kind, "warning", self.live, self.start, time_ns, evidence
+            )
+        )

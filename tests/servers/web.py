@@ -2,24 +2,57 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import httpx
 import tomli_w
 import uvicorn
+from prometheus_client.parser import text_string_to_metric_families
 
 from connectors.api.app import create_app
 
 COMMAND: Final = [sys.executable, "-c", "from pipeline.cli import main; raise SystemExit(main())"]
 _START_S: Final = 30.0
+
+Get = Callable[..., httpx.Response]
+
+
+def client(url: str, folder: Path) -> Get:
+    """Return a function that asks the application, each time in an event loop of its own."""
+    app = create_app(url, folder, "depot")
+
+    async def ask(path: str, parameters: dict[str, Any]) -> httpx.Response:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://page") as http:
+            return await http.get(path, params=parameters or None)
+
+    def get(path: str, **parameters: Any) -> httpx.Response:
+        answer: Awaitable[httpx.Response] = ask(path, parameters)
+        return asyncio.run(answer)  # type: ignore[arg-type]  # a coroutine, which Awaitable is wider than
+
+    return get
+
+
+def metrics(text: str) -> dict[tuple[str, ...], float]:
+    """Return every sample: (name, label value, ...) -> value."""
+    return {
+        (
+            sample.name.removeprefix("chargestream_"),
+            *(v for _, v in sorted(sample.labels.items())),
+        ): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
 
 
 @contextmanager

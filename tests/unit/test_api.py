@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from connectors.api.app import create_app
 from connectors.api.health import HealthReader
 from connectors.api.page import SHOWN_EVSES, SHOWN_FINDINGS
 from connectors.ledger_reader import LedgerReader
 from models.outputs import LatestRow
 from tests.seeded import HOSTILE, HOSTILE_TOPIC, SITES, Fleet, Seeded, account, dead_letters, finding, seed
-
-Get = Callable[..., httpx.Response]
-
-
-def client(url: str, folder: Path) -> Get:
-    """Return a function that asks the application, each time in an event loop of its own."""
-    app = create_app(url, folder, "depot")
-
-    async def ask(path: str, parameters: dict[str, Any]) -> httpx.Response:
-        transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://page") as http:
-            return await http.get(path, params=parameters or None)
-
-    def get(path: str, **parameters: Any) -> httpx.Response:
-        answer: Awaitable[httpx.Response] = ask(path, parameters)
-        return asyncio.run(answer)  # type: ignore[arg-type]  # a coroutine, which Awaitable is wider than
-
-    return get
+from tests.servers.web import Get, client, metrics
 
 
 @pytest.fixture(scope="module")
@@ -58,18 +37,6 @@ def reader(seeded: Seeded) -> Iterator[LedgerReader]:
     opened = LedgerReader(seeded.url)
     yield opened
     opened.close()
-
-
-def metrics(text: str) -> dict[tuple[str, ...], float]:
-    """Return every sample: (name, label value, ...) -> value."""
-    return {
-        (
-            sample.name.removeprefix("chargestream_"),
-            *(v for _, v in sorted(sample.labels.items())),
-        ): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
 
 
 def test_the_page_shows_everything_and_may_load_nothing_foreign(get: Get) -> None:
@@ -224,48 +191,6 @@ def test_health_says_that_all_is_well(seeded: Seeded, get: Get) -> None:
     assert found["processes"] == dict.fromkeys(
         ["ingest", "worker-00", "worker-01", "egress", "api"], "running"
     )
-
-
-def test_metrics_equal_the_ledger(get: Get, reader: LedgerReader) -> None:
-    answer = get("/metrics")
-    assert answer.headers["content-type"].startswith("text/plain")
-    found = metrics(answer.text)
-    closing, counts = reader.closes(), reader.counts()
-    assert found["account_messages",] == closing["messages"]["total"] == 48_211
-    for fate in ("decoded", "duplicate", "dead", "held"):
-        assert found["account_messages_by_fate", fate] == closing["messages"][fate]
-    for fate in ("processed", "late", "duplicate", "invalid"):
-        assert found["account_readings_by_fate", fate] == closing["rows"][fate]
-    for name, total in (("messages", 48_211), ("readings", 2_892_660)):
-        parts = [v for key, v in found.items() if key[0] == f"account_{name}_by_fate"]
-        assert sum(parts) == found[f"account_{name}",] == total
-    assert found["account_closes",] == found["ledger_readable",] == 1
-    assert found["account_through_seconds",] == pytest.approx(closing["through_ms"] / 1000)
-    names = {
-        "evses": "evses",
-        "intervals": "intervals",
-        "dead_messages": "dead",
-        "late_readings": "late_readings",
-    }
-    for name, key in names.items():
-        assert found[name,] == counts[key]
-    assert [found["findings_open", s] for s in ("critical", "warning", "info")] == [3, 4, 1]
-    assert found["findings_open_by_code", "over_current", "warning"] == 1
-
-
-def test_metrics_carry_what_the_processes_say(seeded: Seeded, get: Get) -> None:
-    seeded.statuses()
-    found = metrics(get("/metrics").text)
-    assert found["ingest_messages_total",] == 48_211
-    assert found["ingest_connected",] == found["ingest_receivers",] == 1
-    assert found["ingest_storage_full",] == 0
-    assert found["worker_unsaved_messages", "worker-00"] == 212
-    assert found["worker_peak_rss_bytes", "worker-01"] == pytest.approx(298.1 * 2**20)
-    assert found["process_restarts_total", "worker-00"] == 1
-    assert found["process_up", "egress"] == 1
-    assert found["egress_delivered_records_total", "ledger"] == 9_412
-    assert found["egress_lag_records", "influx"] == found["egress_waiting", "influx"] == 0
-    assert found["problems",] == 0
 
 
 def test_without_a_ledger_the_page_says_so_and_data_are_unavailable(tmp_path: Path) -> None:

@@ -96,6 +96,13 @@ def test_the_chart_keeps_its_gaps_open() -> None:
     assert chart([], NOW_MS).words.endswith("nothing measured.")
 
 
+@pytest.mark.parametrize(("age_min", "span_min"), [(0, 8), (8, 8), (8.1, 20), (21, 60), (60, 60)])
+def test_the_chart_of_a_fresh_service_is_shorter(age_min: float, span_min: int) -> None:
+    points = [(NOW_MS - int(age_min * 60_000), 500.0), (NOW_MS, 500.0)]
+    assert chart(points, NOW_MS).span_min == span_min
+    assert chart([], NOW_MS).span_min == 60
+
+
 def rollup(minute: int, evse: int, power_w: float) -> RollupRow:
     start = NOW_MS // 60_000 * 60_000 - minute * 60_000
     return RollupRow(site="s", station="c", evse=evse, start_ms=start, readings=60, power_mean_w=power_w,

@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -48,37 +49,44 @@ def test_an_address_that_is_not_ours_is_a_mistake_of_configuration(tmp_path: Pat
     assert "cannot listen on 192.0.2.1 port 0: Cannot assign requested address\n" in log.read_text()
 
 
+@contextmanager
+def pollers(url: str) -> Iterator[list[int]]:
+    """Ask for `url` again and again from three threads; yield the sizes of the answers."""
+    stop = threading.Event()
+    answers: list[int] = []
+
+    def poll() -> None:
+        while not stop.is_set():
+            try:
+                with urllib.request.urlopen(url, timeout=5) as answer:
+                    answers.append(len(answer.read()))
+            except OSError:
+                time.sleep(0.01)
+
+    threads = [threading.Thread(target=poll) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answers
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(10)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_ends_in_order_while_somebody_looks(config: Path, tmp_path: Path, number: signal.Signals) -> None:
     log = tmp_path / "log"
     with process(config, log) as running:
         address = _address(log)
-        stop = threading.Event()
-        answers: list[int] = []
-
-        def poll() -> None:
-            while not stop.is_set():
-                try:
-                    with urllib.request.urlopen(f"{address}live", timeout=5) as answer:
-                        answers.append(len(answer.read()))
-                except OSError:
-                    time.sleep(0.01)
-
-        pollers = [threading.Thread(target=poll) for _ in range(3)]
-        for poller in pollers:
-            poller.start()
         host, port = re.findall(r"//(.+):(\d+)/", address)[0]
-        with socket.create_connection((host, int(port))) as idle:  # a browser keeps its connection open
-            idle.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        with pollers(f"{address}live") as answers, socket.create_connection((host, int(port))) as idle:
+            idle.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")  # a browser keeps its connection open
             assert idle.recv(100).startswith(b"HTTP/1.1 200")
             began = time.monotonic()
             running.send_signal(number)
             assert running.wait(10) == 0
-            took_s = time.monotonic() - began
-        stop.set()
-        for poller in pollers:
-            poller.join(10)
-    assert took_s < 5
+            assert time.monotonic() - began < 5
     assert answers
     assert "Traceback" not in log.read_text()
     assert log.read_text().rstrip().endswith("api: stopped")

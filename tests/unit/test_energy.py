@@ -34,6 +34,11 @@ class Log:
         self.now = max([self.now, *(T0 + t for t, _ in readings)])
         return self._send(Message(self.now, tuple((0, T0 + t, r) for t, r in readings)))
 
+    def late(self, *readings: tuple[int, int | None]) -> Found:
+        """Return what a message of late readings puts out: nothing before the next tick."""
+        assert self.read(*readings) == []
+        return self.tick(self.now - T0)
+
     def tick(self, t: int) -> Found:
         """Return what a tick at this time puts out."""
         self.now = T0 + t
@@ -159,44 +164,53 @@ def test_backlog_after_missing_raises_each_revision_once() -> None:
 def test_a_late_reading_raises_the_revision_only_if_something_changes() -> None:
     log = Log()
     log.read((0, 0), (Q, 900), (2 * Q, 1800))
-    assert log.read((Q // 2, 100)) == []  # between the borders
-    assert log.read((Q + 1, 900)) == []
+    assert log.late((Q // 2, 100)) == []  # between the borders
+    assert log.late((Q + 1, 900)) == []
     log = Log()
     rows = log.read((0, 0), (Q - 450 * S, 0), (Q + 450 * S, 900), (2 * Q, 900))
     assert rows == [(0, 450, "interpolated", 1), (1, 450, "interpolated", 1)]
-    assert log.read((Q, 900)) == [(0, 900, "measured", 2), (1, 0, "measured", 2)]
-    assert log.read((Q, 900)) == []  # again
+    assert log.late((Q, 900)) == [(0, 900, "measured", 2), (1, 0, "measured", 2)]
+    assert log.late((Q, 900)) == []  # again
 
 
-def test_late_readings_of_one_message_make_one_revision() -> None:
+def test_late_readings_of_one_second_make_one_revision() -> None:
     log = Log()
     log.read((0, 0), (8 * Q, 8000))
-    rows = log.read(*((Q + k * 60 * S, 1000) for k in range(15)))
+    for k in range(15):
+        assert log.read((Q + k * 60 * S, 1000)) == []
+    rows = log.tick(8 * Q)
     assert [(q, revision) for q, _, _, revision in rows] == [(k, 2) for k in range(8)]
 
 
 def test_a_late_reading_before_the_first_extends_the_series() -> None:
     log = Log()
     log.read((3 * Q, 3000), (4 * Q, 4000))
-    assert log.read((Q, 1000)) == [(1, 1000, "interpolated", 1), (2, 1000, "estimated", 1)]
+    assert log.late((Q, 1000)) == [(1, 1000, "interpolated", 1), (2, 1000, "estimated", 1)]
 
 
 def test_late_readings_reach_far_back_and_no_further_than_told() -> None:
     log = Log(late_quarters=20)
     for k in range(40):
         log.read((k * Q, k * 1000), (k * Q + 450 * S, k * 1000 + 100))
-    assert log.read((25 * Q - 100 * S, 24_200)) == []
-    assert log.read((25 * Q - 100 * S, 24_200 - 50)) == []  # contradicts nothing, changes nothing
+    assert log.late((25 * Q - 100 * S, 24_200)) == []
+    assert log.late((25 * Q - 100 * S, 24_200 - 50)) == []  # contradicts nothing, changes nothing
     assert log.meter.counters()["too_late"] == 0
-    assert log.read((5 * Q + 899 * S, 5_200)) == []
+    assert log.late((5 * Q + 899 * S, 5_200)) == []
     assert log.meter.counters()["too_late"] == 1
+
+
+def test_late_readings_count_at_the_end_of_a_log_without_ticks() -> None:
+    log = Log()
+    log.read((0, 0), (Q - 450 * S, 0), (Q + 450 * S, 900), (2 * Q, 900))
+    log.read((Q, 900))
+    assert log.end() == [(0, 900, "measured", 2), (1, 0, "measured", 2), (2, 0, "interpolated", 1)]
 
 
 def test_a_late_reading_that_contradicts_is_ignored_and_counted() -> None:
     log = Log()
     log.read((0, 1000), (2 * Q, 3000))
-    assert log.read((Q, 3500)) == []
-    assert log.read((Q, 900)) == []
+    assert log.late((Q, 3500)) == []
+    assert log.late((Q, 900)) == []
     assert log.meter.counters()["late_conflicts"] == 2
 
 
@@ -309,8 +323,8 @@ def test_late_readings_of_the_meter_before_are_counted_with_it() -> None:
     log.read((0, 500 * KWH), (60 * S, 500 * KWH + 10))
     log.devices.meter_generation[0] += 1
     log.read((300 * S, 7 * KWH), (360 * S, 7 * KWH + 5), (Q + 100 * S, 7 * KWH + 5))
-    assert log.read((200 * S, 500 * KWH + 30)) == [(0, 35, "interpolated", 2)]
-    assert log.read((240 * S, 7 * KWH - 3)) == [(0, 38, "interpolated", 3)]
+    assert log.late((200 * S, 500 * KWH + 30)) == [(0, 35, "interpolated", 2)]
+    assert log.late((240 * S, 7 * KWH - 3)) == [(0, 38, "interpolated", 3)]
     assert log.end() == [(1, 0, "interpolated", 1)]
 
 

@@ -229,7 +229,7 @@ def scripted_writer(stub: Scripted, **settings: Any) -> InfluxWriter:
         (429, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, b"", r"now \(429", 0.0),
         (500, {"Retry-After": "soon"}, b"", r"now \(500", None),
         (403, {}, b'{"message":"no write"}', r"refused the token .*403: no write", 15.0),
-        (405, {}, b"<html>nope</html>", r"not expected of an InfluxDB \(405: <html>nope", 15.0),
+        (405, {}, b"<html><head>no</head>\n<h1>nope</h1></html>", r"an InfluxDB \(405: nope\)", 15.0),
         (302, {"Location": "/login"}, b"", r"not expected of an InfluxDB \(302", 15.0),
         (500, {}, b"\xff\xfe", "bytes that are no text", 15.0),
     ],
