@@ -237,13 +237,11 @@ def _take_evse(
 
 
 @kernel
-def _plain(
-    hot: Hot, rows: Readings, late: Readings, last_tick_ms: int, inv: Inventory, rules: Rules, cursor: I64
-) -> None:
+def _plain(hot: Hot, rows: Readings, late: Readings, inv: Inventory, rules: Rules, cursor: I64) -> None:
     """Take in EVSEs from the cursor on as long as their registers only count up within the open quarter.
 
-    The common case, free of calls: they cost more than the work. Stops at the first EVSE with anything else,
-    its plain readings taken.
+    The common case, free of calls: they cost more than the work. Only for batches whose ticks find no EVSE
+    due: readings move its deadline away. Stops at the first EVSE with anything else, its plain readings taken.
     """
     table, slots, width = hot.evse, hot.slots, hot.slots.shape[1]
     evse, time_ns, effect_ns, reg = rows.evse, rows.time_ns, rows.effect_ns, rows.reg_mwh
@@ -257,8 +255,6 @@ def _plain(
             break
         q = rec["newest"]
         due_ms = max((q + 1) * QUARTER_MS, rec["effect"]) + grace_ms
-        if due_ms <= last_tick_ms:
-            break
         slot = slots[e, q % width]
         begin_ns, end_ns = q * (QUARTER_MS * 1_000_000), (q + 1) * (QUARTER_MS * 1_000_000)
         first = slot["u_last"] - rec["off"]
@@ -306,11 +302,10 @@ def run_kernel(
     """Take in a batch from the cursor on; return DONE, or what must be seen to before it is called again."""
     cursor = work.cursor
     code: int = DONE
-    last_tick_ms = ticks.effect_ms[-1] if len(ticks.effect_ms) > 0 else -1
     while True:
         if cursor[EVSE] < 0:
             if cursor[SCAN] < 0:
-                _plain(hot, rows, late, last_tick_ms, inv, rules, cursor)
+                _plain(hot, rows, late, inv, rules, cursor)
             cursor[EVSE] = _next_evse(rows, late, cursor, n_evses)
             cursor[ORDER] = -1
             if cursor[EVSE] < 0:

@@ -181,10 +181,11 @@ def _add(w: Any, values: F64, lanes: I16, reg_mwh: I64, i: int, end: int) -> Non
 
 
 @kernel
-def _plain(state: State, rows: Rows, last_tick_ns: int, grace_ns: int, cursor: I64) -> None:
+def _plain(state: State, rows: Rows, grace_ns: int, cursor: I64) -> None:
     """Take in EVSEs from the cursor on as long as all their readings lie in their open minute.
 
-    The common case with as few calls as can be: they cost more than the work.
+    The common case with as few calls as can be: they cost more than the work. Only for batches whose ticks find
+    no EVSE due: readings move its deadline away.
     """
     windows, effect_of = state.windows, state.effect_ns
     evse, time_ns, effect_ns, reg = rows.evse, rows.time_ns, rows.effect_ns, rows.reg_mwh
@@ -195,7 +196,7 @@ def _plain(state: State, rows: Rows, last_tick_ns: int, grace_ns: int, cursor: I
         w = windows[e, 0]
         end_ns = (int(w["index"]) + 1) * MINUTE_NS
         due_ns = max(end_ns, effect_of[e]) + grace_ns
-        if w["count"] == 0 or due_ns <= last_tick_ns:
+        if w["count"] == 0:
             break
         end = i
         while end < n and evse[end] == e and time_ns[end] < end_ns:
@@ -298,11 +299,10 @@ def rollup_kernel(
     state: State, n_evses: int, rows: Rows, ticks: Ticks, grace_ns: int, out: Windows, cursor: I64
 ) -> bool:
     """Take in a batch from the cursor on; return False when more room is needed to go on."""
-    last_tick_ns = ticks.effect_ns[-1] if len(ticks.effect_ns) > 0 else -1
     while True:
         if cursor[EVSE] < 0:
             if cursor[SCAN] < 0:
-                _plain(state, rows, last_tick_ns, grace_ns, cursor)
+                _plain(state, rows, grace_ns, cursor)
             if cursor[SCAN] >= 0:
                 cursor[EVSE] = cursor[SCAN] if cursor[SCAN] < n_evses else -1
                 cursor[SCAN] += 1

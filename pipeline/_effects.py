@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import batch as b
+from models._clock_skew import Arrivals, Effects
 from models.frame import Frame
 from models.ordering import RawRows
 from models.records import Dead
-from models.sequencing import Arrivals, Effects
 from models.units import NO_TIME
 
 from .decode import Decoded, take_rows

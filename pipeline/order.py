@@ -14,13 +14,14 @@ from typing import Any, Final
 import numpy as np
 
 from models import batch as b
+from models._clock_skew import Effects
 from models.devices import DeviceTable
 from models.errors import SnapshotError
 from models.frame import COPY, TICK_FLAG, Frame
 from models.ordering import Ordered, Orderer, OrderingConfig
 from models.outputs import Account
 from models.records import Birth, Dead, Link, Origin, Record
-from models.sequencing import Effects, Sequencer, SequencingConfig
+from models.sequencing import Sequencer, SequencingConfig
 from models.shard import ShardBatch
 from models.topics import Route
 from models.units import NO_TIME, NS_PER_MS, NS_PER_S

@@ -211,7 +211,7 @@ class Service:
             egress = read_status(self.data, "egress")
             delivered = all(not c.get("lag_records", 1) for c in egress.get("consumers", {}).values())
             known = (closing["through_ms"] or 0) > asked_ms + 1_500
-            return bool(known and closing["closes"] and delivered)
+            return bool(known and closing["closes"] and delivered and not closing["messages"]["held"])
 
         wait_for(settled, f"everything settled, see {self.log}", timeout_s)
         return closing

@@ -113,7 +113,7 @@ def _compare_findings(held: list[dict[str, Any]], replayed: Path) -> None:
     live = Counter(tuple(row[name] for name in names) for row in held)
     assert live == again
     raised = {row["code"] for row in held if row["state"] == "raised"}
-    assert raised >= {"under_voltage", "lock_failure", "register_rollback", "message_loss"}
+    assert raised >= {"under_voltage", "over_voltage", "lock_failure", "register_rollback"}
 
 
 def last_word(service: Service) -> None:

@@ -62,19 +62,8 @@ def test_a_dead_influxdb_delays_neither_ledger_nor_broker(
     require("mosquitto_sub")
     reader = LedgerReader(str(ledger.url))
     with MosquittoBroker() as broker:
-        command = [
-            "mosquitto_sub",
-            "-h",
-            "127.0.0.1",
-            "-p",
-            str(broker.port),
-            "-t",
-            "#",
-            "-C",
-            "2",
-            "-F",
-            "%t %r %p",
-        ]
+        listen = f"mosquitto_sub -h 127.0.0.1 -p {broker.port} -t # -C 2 -F"
+        command = [*listen.split(), "%t %r %p"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as heard:
             time.sleep(0.3)
             mqtt = MqttSettings("127.0.0.1", broker.port, "egress")

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models._clock_skew import Arrivals
 from models.batch import DECODED, DUPLICATE
 from models.errors import SnapshotError
-from models.sequencing import Arrivals, Sequencer, SequencingConfig
+from models.sequencing import Sequencer, SequencingConfig
 from models.units import NO_TIME
 
 S = 1_000_000_000

@@ -1,0 +1,32 @@
+"""The crash drill as the command runs it: 25 kills while 10,000 messages come, and nothing is lost or doubled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.drill import TARGETS, CrashDrill, CrashOptions
+from tests.servers import require
+
+
+@pytest.mark.server
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_twenty_five_kills(tmp_path: Path, seed: int) -> None:
+    for program in ("mosquitto", "influxd", "nginx"):
+        require(program)
+    said: list[str] = []
+    options = CrashOptions(kills=25, seed=seed, messages=10_000, folder=tmp_path)
+    result = CrashDrill(options, said.append).run()
+    assert result["passed"], (result, said)
+    wrong = ("lost", "doubled", "intervals_differ", "findings_differ", "influx_differ")
+    assert {name: result[name] for name in wrong} == dict.fromkeys(wrong, 0)
+    assert result["closes"]
+    assert sum(result["killed"].values()) == result["kills"] == 25
+    assert result["killed"].keys() == set(TARGETS)
+    # some are sent twice on purpose; the journal may also hold what the sender saw no acknowledgement for
+    assert 10_000 * 0.97 < result["acked"] <= result["journaled"] <= result["sent"]
+    assert result["sent"] >= 10_000
+    assert result["intervals"] > 100
+    assert result["findings"] >= 8
