@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-from models.rollups import RollupConfig, Rollups
 
 from models.batch import MessageColumns, ReadingBatch
 from models.devices import DeviceTable
 from models.energy import Archive, EnergyConfig, EnergyMeter
 from models.errors import SnapshotError
+from models.rollups import RollupConfig, Rollups
 from models.shard import ShardBatch
 
 VERSION: Final = 1

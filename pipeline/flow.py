@@ -14,9 +14,8 @@ from typing import Any
 
 from connectors.quarters import open_archive
 from models.energy import Archive, EnergyConfig, MemoryArchive
-from models.rollups import RollupConfig
-
 from models.ordering import OrderingConfig
+from models.rollups import RollupConfig
 from models.sequencing import SequencingConfig
 from models.units import NS_PER_S
 

@@ -1,4 +1,4 @@
-"""The crash drill as the command runs it: 25 kills while 10,000 messages come, and nothing is lost or doubled."""
+"""The crash drill as the command runs it: 25 kills while 10,000 messages come, nothing lost or doubled."""
 
 from __future__ import annotations
 
