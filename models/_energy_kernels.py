@@ -15,6 +15,7 @@ from ._energy_table import (
     QUARTER_MS,
     Evicted,
     Hot,
+    Inventory,
     Out,
     Rules,
     between,
@@ -233,7 +234,7 @@ def append(
 
 
 @kernel
-def deadline_ms(hot: Hot, e: int, rules: Rules) -> int:
+def deadline_ms(hot: Hot, e: int, inv: Inventory) -> int:
     """Return the journaled time at which the next quarter is put out even without a reading after it."""
     rec = hot.evse[e]
     if rec["newest"] < 0:
@@ -244,7 +245,7 @@ def deadline_ms(hot: Hot, e: int, rules: Rules) -> int:
         end = (rec["through"] + 2) * QUARTER_MS
     else:
         return NEVER
-    due: int = max(end, rec["effect"]) + rules.grace_ms
+    due: int = max(end, rec["effect"]) + inv.grace_ms[e]
     return due
 
 

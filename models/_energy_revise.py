@@ -41,7 +41,13 @@ def _revise(
     frozen = begin > first
     wide = _widen(hot, e, stored, newest - lowest + 1)
     only = slice(e, e + 1)
-    one = Inventory(inv.generation[only], inv.resolution_mwh[only], inv.modulus_mwh[only], inv.p_max_w[only])
+    one = Inventory(
+        inv.generation[only],
+        inv.resolution_mwh[only],
+        inv.modulus_mwh[only],
+        inv.p_max_w[only],
+        inv.grace_ms[only],
+    )
     used = int(work.out.used[0])
     scratch = np.zeros(newest - lowest + 1, np.int64), np.zeros(newest - lowest + 1, np.uint8)
     late_group(

@@ -81,9 +81,9 @@ def _has_room(hot: Hot, need: int, rules: Rules, work: Work) -> bool:
 
 
 @kernel
-def _due_tick(hot: Hot, e: int, ticks: Ticks, rules: Rules, after_order: int) -> int:
+def _due_tick(hot: Hot, e: int, ticks: Ticks, inv: Inventory, after_order: int) -> int:
     """Return the first tick after `after_order` at which EVSE e is due, len(ticks) if none."""
-    k = first_from(ticks.effect_ms, deadline_ms(hot, e, rules), 0)
+    k = first_from(ticks.effect_ms, deadline_ms(hot, e, inv), 0)
     due: int = first_from(ticks.order, after_order + 1, k)
     return due
 
@@ -189,14 +189,14 @@ def _take_evse(
     """Take in all that the batch has for EVSE e from the cursor on; return what stopped it."""
     cursor = work.cursor
     i, j = cursor[ROW], cursor[LATE]
-    due = _due_tick(hot, e, ticks, rules, cursor[ORDER])
+    due = _due_tick(hot, e, ticks, inv, cursor[ORDER])
     code = DONE
     while True:
         row_order = rows.order[i] if i < len(rows.evse) and rows.evse[i] == e else NEVER
         late_order = late.order[j] if j < len(late.evse) and late.evse[j] == e else NEVER
         due_order = ticks.order[due] if due < len(ticks.order) else NEVER
         if due_order < min(row_order, late_order):
-            if ticks.effect_ms[due] >= deadline_ms(hot, e, rules):
+            if ticks.effect_ms[due] >= deadline_ms(hot, e, inv):
                 if not _has_room(hot, 1, rules, work):
                     code = ROOM
                     break
@@ -231,21 +231,22 @@ def _take_evse(
                 )  # fmt: skip
             i += 1
             cursor[ORDER] = row_order
-        due = _due_tick(hot, e, ticks, rules, cursor[ORDER])
+        due = _due_tick(hot, e, ticks, inv, cursor[ORDER])
     cursor[ROW], cursor[LATE] = i, j
     return code
 
 
 @kernel
-def _plain(hot: Hot, rows: Readings, late: Readings, inv: Inventory, rules: Rules, cursor: I64) -> None:
+def _plain(hot: Hot, rows: Readings, late: Readings, inv: Inventory, cursor: I64) -> None:
     """Take in EVSEs from the cursor on as long as their registers only count up within the open quarter.
 
     The common case, free of calls: they cost more than the work. Only for batches whose ticks find no EVSE
-    due: readings move its deadline away. Stops at the first EVSE with anything else, its plain readings taken.
+    due: readings move its deadline away. Stops at the first EVSE with anything else, its plain readings
+    taken.
     """
     table, slots, width = hot.evse, hot.slots, hot.slots.shape[1]
     evse, time_ns, effect_ns, reg = rows.evse, rows.time_ns, rows.effect_ns, rows.reg_mwh
-    generation, n, grace_ms = inv.generation, len(rows.evse), rules.grace_ms
+    generation, n, grace_ms = inv.generation, len(rows.evse), inv.grace_ms
     next_late = late.evse[cursor[LATE]] if cursor[LATE] < len(late.evse) else -1
     i, bound = cursor[ROW], cursor[BOUND]
     while i < n:
@@ -254,7 +255,7 @@ def _plain(hot: Hot, rows: Readings, late: Readings, inv: Inventory, rules: Rule
         if rec["open"] == 0 or rec["level"] != 0 or rec["generation"] != generation[e] or e == next_late:
             break
         q = rec["newest"]
-        due_ms = max((q + 1) * QUARTER_MS, rec["effect"]) + grace_ms
+        due_ms = max((q + 1) * QUARTER_MS, rec["effect"]) + grace_ms[e]
         slot = slots[e, q % width]
         begin_ns, end_ns = q * (QUARTER_MS * 1_000_000), (q + 1) * (QUARTER_MS * 1_000_000)
         first = slot["u_last"] - rec["off"]
@@ -305,7 +306,7 @@ def run_kernel(
     while True:
         if cursor[EVSE] < 0:
             if cursor[SCAN] < 0:
-                _plain(hot, rows, late, inv, rules, cursor)
+                _plain(hot, rows, late, inv, cursor)
             cursor[EVSE] = _next_evse(rows, late, cursor, n_evses)
             cursor[ORDER] = -1
             if cursor[EVSE] < 0:
@@ -314,5 +315,5 @@ def run_kernel(
         code = _take_evse(hot, e, rows, late, ticks, inv, rules, work)
         if code != DONE:
             return code
-        cursor[BOUND] = min(cursor[BOUND], deadline_ms(hot, e, rules))
+        cursor[BOUND] = min(cursor[BOUND], deadline_ms(hot, e, inv))
         cursor[EVSE] = -1

@@ -84,19 +84,19 @@ class Hot(NamedTuple):
 
 
 class Inventory(NamedTuple):
-    """Columns of the device table."""
+    """Columns of the device table, by EVSE."""
 
     generation: I32
     resolution_mwh: I64
     modulus_mwh: I64
     p_max_w: F64
+    grace_ms: I64  # see `_grace.Graces`
 
 
 class Rules(NamedTuple):
     """Settings in the kernels' units."""
 
     tolerance_ms: int
-    grace_ms: int
     late_quarters: int
 
 

@@ -181,11 +181,11 @@ def _add(w: Any, values: F64, lanes: I16, reg_mwh: I64, i: int, end: int) -> Non
 
 
 @kernel
-def _plain(state: State, rows: Rows, grace_ns: int, cursor: I64) -> None:
+def _plain(state: State, rows: Rows, graces: I64, cursor: I64) -> None:
     """Take in EVSEs from the cursor on as long as all their readings lie in their open minute.
 
-    The common case with as few calls as can be: they cost more than the work. Only for batches whose ticks find
-    no EVSE due: readings move its deadline away.
+    The common case with as few calls as can be: they cost more than the work. Only for batches whose ticks
+    find no EVSE due: readings move its deadline away.
     """
     windows, effect_of = state.windows, state.effect_ns
     evse, time_ns, effect_ns, reg = rows.evse, rows.time_ns, rows.effect_ns, rows.reg_mwh
@@ -195,7 +195,7 @@ def _plain(state: State, rows: Rows, grace_ns: int, cursor: I64) -> None:
         e = evse[i]
         w = windows[e, 0]
         end_ns = (int(w["index"]) + 1) * MINUTE_NS
-        due_ns = max(end_ns, effect_of[e]) + grace_ns
+        due_ns = max(end_ns, effect_of[e]) + graces[e]
         if w["count"] == 0:
             break
         end = i
@@ -211,7 +211,7 @@ def _plain(state: State, rows: Rows, grace_ns: int, cursor: I64) -> None:
 
 
 @kernel
-def _deadline(state: State, e: int, grace_ns: int) -> int:
+def _deadline(state: State, e: int, graces: I64) -> int:
     """Return the journaled time at which the next window is put out even without a later reading."""
     minute, quarter = state.windows[e, 0], state.windows[e, 1]
     if minute["count"] != 0:
@@ -220,19 +220,19 @@ def _deadline(state: State, e: int, grace_ns: int) -> int:
         end = (int(quarter["index"]) + 1) * (MINUTES * MINUTE_NS)
     else:
         return NEVER
-    due: int = max(end, state.effect_ns[e]) + grace_ns
+    due: int = max(end, state.effect_ns[e]) + graces[e]
     return due
 
 
 @kernel
-def _due(state: State, e: int, ticks: Ticks, grace_ns: int, after_order: int) -> int:
-    k: int = first_from(ticks.effect_ns, _deadline(state, e, grace_ns), 0)
+def _due(state: State, e: int, ticks: Ticks, graces: I64, after_order: int) -> int:
+    k: int = first_from(ticks.effect_ns, _deadline(state, e, graces), 0)
     due: int = first_from(ticks.order, after_order + 1, k)
     return due
 
 
 @kernel
-def _run_end(rows: Rows, i: int, minute: int, upto: int, grace_ns: int) -> int:
+def _run_end(rows: Rows, i: int, minute: int, upto: int, graces: I64) -> int:
     """Return the end of the readings from i on that lie in the same EVSE and minute, up to an order.
 
     A tick between two readings can only be due if they are as far apart as the grace.
@@ -245,7 +245,7 @@ def _run_end(rows: Rows, i: int, minute: int, upto: int, grace_ns: int) -> int:
         and rows.evse[i] == e
         and rows.time_ns[i] < end_ns
         and rows.order[i] <= upto
-        and rows.effect_ns[i] - rows.effect_ns[i - 1] < grace_ns
+        and rows.effect_ns[i] - rows.effect_ns[i - 1] < graces[e]
     ):
         i += 1
     return i
@@ -253,7 +253,7 @@ def _run_end(rows: Rows, i: int, minute: int, upto: int, grace_ns: int) -> int:
 
 @kernel
 def _take_evse(
-    state: State, e: int, rows: Rows, ticks: Ticks, grace_ns: int, out: Windows, cursor: I64
+    state: State, e: int, rows: Rows, ticks: Ticks, graces: I64, out: Windows, cursor: I64
 ) -> bool:
     """Take in all that the batch has for EVSE e from the cursor on; return False for want of room."""
     i = cursor[ROW]
@@ -262,7 +262,7 @@ def _take_evse(
         if out.used[0] + ROOM > len(out.order):
             complete = False
             break
-        due = _due(state, e, ticks, grace_ns, cursor[ORDER])
+        due = _due(state, e, ticks, graces, cursor[ORDER])
         due_order = ticks.order[due] if due < len(ticks.order) else NEVER
         has_row = i < len(rows.evse) and rows.evse[i] == e
         if has_row and rows.order[i] <= due_order:
@@ -273,10 +273,10 @@ def _take_evse(
                 if minute // MINUTES != state.windows[e, 1]["index"]:
                     _close_quarter(state, e, rows.order[i], out)
                 _begin(w, minute)
-                end = _run_end(rows, i, minute, due_order, grace_ns)
+                end = _run_end(rows, i, minute, due_order, graces)
                 _add(w, rows.values, rows.lanes, rows.reg_mwh, i, end)
             else:
-                end = _run_end(rows, i, minute, due_order, grace_ns)
+                end = _run_end(rows, i, minute, due_order, graces)
                 if w["count"] != 0:
                     _add(w, rows.values, rows.lanes, rows.reg_mwh, i, end)
             i = end
@@ -296,13 +296,13 @@ def _take_evse(
 
 @kernel
 def rollup_kernel(
-    state: State, n_evses: int, rows: Rows, ticks: Ticks, grace_ns: int, out: Windows, cursor: I64
+    state: State, n_evses: int, rows: Rows, ticks: Ticks, graces: I64, out: Windows, cursor: I64
 ) -> bool:
     """Take in a batch from the cursor on; return False when more room is needed to go on."""
     while True:
         if cursor[EVSE] < 0:
             if cursor[SCAN] < 0:
-                _plain(state, rows, grace_ns, cursor)
+                _plain(state, rows, graces, cursor)
             if cursor[SCAN] >= 0:
                 cursor[EVSE] = cursor[SCAN] if cursor[SCAN] < n_evses else -1
                 cursor[SCAN] += 1
@@ -312,9 +312,9 @@ def rollup_kernel(
             if cursor[EVSE] < 0:
                 return True
         e = cursor[EVSE]
-        if not _take_evse(state, e, rows, ticks, grace_ns, out, cursor):
+        if not _take_evse(state, e, rows, ticks, graces, out, cursor):
             return False
-        cursor[BOUND] = min(cursor[BOUND], _deadline(state, e, grace_ns))
+        cursor[BOUND] = min(cursor[BOUND], _deadline(state, e, graces))
         cursor[EVSE] = -1
 
 

@@ -10,8 +10,9 @@ is the difference of its two borders, so quarters add up to the difference of th
   first and the open quarter hold what was read in them (``interpolated``).
 - ``measured``: read at both borders. ``interpolated``: readings in it, but not at both borders.
   ``estimated``: no readings, but registers before and after. ``missing``: no register after; energy None.
-- A quarter is put out when a reading at or after its end comes, or by a tick `close_grace_ns` after its end
-  and after the last reading: then as far as it is known. What changes it later raises the revision.
+- A quarter is put out when a reading at or after its end comes, or by a tick `close_grace_ns` and the node's
+  declared `batch_s` after its end and after the last reading: then as far as it is known. What changes it
+  later raises the revision.
 - A reading without register says nothing about energy: it is not zero energy.
 
 What a register does besides counting up
@@ -73,6 +74,7 @@ from ._energy_table import (
     evicted_arrays,
     out_arrays,
 )
+from ._grace import Graces
 from .batch import TICK, MessageColumns, ReadingBatch
 from .devices import DeviceTable
 from .errors import ConfigError, SnapshotError
@@ -97,7 +99,7 @@ class EnergyConfig:
         A register this near to a border counts as read on it; below half a quarter.
     close_grace_ns : int
         Journaled time after its end, and after the last reading, at which a quarter is put out even if no
-        later reading came.
+        later reading came; the node's declared `batch_s` (up to an hour) is added.
     late_quarters : int
         Quarters before the newest one that late readings may still revise.
 
@@ -146,9 +148,9 @@ class EnergyMeter:
         self._archive = archive
         self._rules = Rules(
             config.boundary_tolerance_ns // NS_PER_MS,
-            config.close_grace_ns // NS_PER_MS,
             config.late_quarters,
         )
+        self._graces = Graces(config.close_grace_ns, NS_PER_MS)
         self._n = 0
         self._hot = _blank(16)
         self._out, self._evicted = out_arrays(_ROOM), evicted_arrays(_ROOM)
@@ -247,13 +249,16 @@ class EnergyMeter:
             self._hot = Hot(*(np.concatenate([a, b]) for a, b in zip(self._hot, more, strict=True)))
 
     def _run(self, rows: Readings, late: Readings, ticks: Ticks, devices: DeviceTable) -> None:
+        graces, changed = self._graces.of(devices)
+        if changed:
+            self._bound = 0  # deadlines may have come nearer
         cursor = np.zeros(CURSOR_SIZE, np.int64)
         cursor[EVSE] = -1
         due = len(ticks.order) > 0 and ticks.effect_ms[-1] >= self._bound
         cursor[SCAN] = 0 if due else -1
         cursor[BOUND] = NEVER if due else self._bound
         inventory = Inventory(
-            devices.meter_generation, devices.resolution_mwh, devices.modulus_mwh, devices.p_max_w
+            devices.meter_generation, devices.resolution_mwh, devices.modulus_mwh, devices.p_max_w, graces
         )
         before = np.zeros(HOT_QUARTERS, np.int64), np.zeros(HOT_QUARTERS, np.uint8)
         while True:

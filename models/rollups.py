@@ -1,9 +1,8 @@
 """Roll-ups of what each EVSE measured, over clock-aligned (UTC) minutes and quarter hours.
 
 From readings in order only: late ones bill, they do not change dashboards. A window is put out once: when
-the EVSE's first reading after it comes, or by a tick `grace_ns` after its end and after the last reading.
-What comes for it later is left out. A quarter is made of its minutes, so one put out while the
-other is open differs from it by that minute only.
+the EVSE's first reading after it comes, or by a tick `grace_ns` and the node's declared `batch_s` after its
+end and after the last reading. What comes for it later is left out. A quarter is made of its minutes.
 
 Kept are: power mean, least and greatest; voltage the same, per phase and plain; current mean and greatest,
 per phase and plain; frequency mean; greatest temperatures of cable, outlet and cabinet; the last offered
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._energy_kernels import NEVER
+from ._grace import Graces
 from ._rollup_kernels import flush_kernel, rollup_kernel
 from ._rollup_table import (
     BOUND,
@@ -64,7 +64,7 @@ class RollupConfig:
     ----------
     grace_ns : int
         Journaled time after its end, and after the last reading, at which a window is put out even if no
-        later reading came.
+        later reading came; the node's declared `batch_s` (up to an hour) is added.
 
     Raises
     ------
@@ -96,6 +96,7 @@ class Rollups:
 
     def __init__(self, config: RollupConfig, resume_state: dict[str, Any] | None = None) -> None:
         self.config = config
+        self._graces = Graces(config.grace_ns)
         self._n = 0
         self._state = _blank(16)
         self._out = window_arrays(_ROOM)
@@ -104,13 +105,13 @@ class Rollups:
         if resume_state is not None:
             self._load(resume_state)
         # compiled (or read from the cache) here, not at the first reading of a live stream
-        self._run(ReadingBatch.empty(), Ticks(np.zeros(0, np.int64), np.zeros(0, np.int64)))
+        self._run(DeviceTable(), ReadingBatch.empty(), Ticks(np.zeros(0, np.int64), np.zeros(0, np.int64)))
 
     def process(self, rows: ReadingBatch, messages: MessageColumns, devices: DeviceTable) -> list[RollupRows]:
         """Take in one batch; return the windows put out, one entry a period, by what caused them."""
         self._reserve(devices.n_evses)
         ticks = messages.kind == TICK
-        self._run(rows, Ticks(messages.order[ticks], messages.effect_ns[ticks]))
+        self._run(devices, rows, Ticks(messages.order[ticks], messages.effect_ns[ticks]))
         for order in (messages.order, rows.order):
             if len(order):
                 self._order = max(self._order, int(order.max()) + 1)
@@ -166,7 +167,10 @@ class Rollups:
                 np.concatenate([self._state.effect_ns, more.effect_ns]),
             )
 
-    def _run(self, batch: ReadingBatch, ticks: Ticks) -> None:
+    def _run(self, devices: DeviceTable, batch: ReadingBatch, ticks: Ticks) -> None:
+        graces, changed = self._graces.of(devices)
+        if changed:
+            self._bound = 0  # deadlines may have come nearer
         cursor = np.zeros(CURSOR_SIZE, np.int64)
         cursor[EVSE] = -1
         due = len(ticks.order) > 0 and ticks.effect_ns[-1] >= self._bound
@@ -181,7 +185,7 @@ class Rollups:
             np.ascontiguousarray(batch.values),
             batch.slot_of[list(LANES)],
         )
-        while not rollup_kernel(self._state, self._n, rows, ticks, self.config.grace_ns, self._out, cursor):
+        while not rollup_kernel(self._state, self._n, rows, ticks, graces, self._out, cursor):
             self._grow()
         self._bound = int(cursor[BOUND])
 

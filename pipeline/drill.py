@@ -16,7 +16,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -32,7 +32,7 @@ from connectors.simulator.live import publish_all
 from connectors.simulator.messages import SimMessage
 from connectors.simulator.publisher import Broker
 from connectors.status import read_status
-from models.errors import ChargestreamError, DeliveryError
+from models.errors import ChargestreamError, ConfigError, DeliveryError
 
 from . import config as configuration
 from .drill_reckoning import Reckoning, reckon
@@ -40,8 +40,21 @@ from .supervisor import Supervisor, children
 
 WORKERS: Final = 2
 TARGETS: Final = ("ingest", "worker-00", "worker-01", "influxd", "mosquitto", "egress")
+#: What breaks in the fleet, so that there are findings to compare: one after the other over its time.
+FAULTS: Final = (
+    "under_voltage",
+    "over_current",
+    "lock_failure",
+    "register_rollback",
+    "over_voltage",
+    "connector_over_temperature",
+    "station_reported",
+    "message_loss",
+    "offline",
+)
 _SETTLE_S: Final = 90.0
 _START_S: Final = 180.0
+_PATIENCE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +110,8 @@ class CrashDrill:
         self.broker = MosquittoBroker(persistence=True)
         self.influx = InfluxServer(self.folder / "influx")
         self.killed = Killed()
+        self._may_send = threading.Event()
+        self._may_send.set()
 
     def run(self) -> dict[str, Any]:
         """Run the drill and return its figures; ``passed`` says whether nothing was lost or doubled."""
@@ -170,6 +185,7 @@ class CrashDrill:
         while True:
             start = time.time_ns() // 1_000_000 - int(hours * 3_600_000)
             fleet = Fleet(config, self.options.seed, start)
+            _break(fleet, int(hours * 3_600_000))
             found = [m for m in fleet.advance(start + int(hours * 3_600_000)) if m.qos]
             if len(found) >= self.options.messages:
                 return found
@@ -183,27 +199,49 @@ class CrashDrill:
         self.say(f"publishing {len(messages)} messages at {rate:.0f} a second")
         results: list[Any] = []
         target = Broker(self.broker.host, self.broker.port)
+        stop, acked = threading.Event(), self.folder / "acked.tsv"
         sender = threading.Thread(
             target=lambda: results.append(
-                publish_all(messages, target, rate=rate, acked=self.folder / "acked.tsv")
+                publish_all(self._unless_quiet(messages), target, rate=rate, acked=acked, stop=stop)
             ),
             name="sender",
         )
         sender.start()
-        for number in range(self.options.kills):
-            time.sleep(self._random.uniform(0.4, 2 * self.options.gap_s - 0.4))
-            name = TARGETS[number] if number < len(TARGETS) else self._random.choice(TARGETS)
-            self._kill(name, supervisor)
-        sender.join()
+        try:
+            for number in range(self.options.kills):
+                time.sleep(self._random.uniform(0.4, 2 * self.options.gap_s - 0.4))
+                name = TARGETS[number] if number < len(TARGETS) else self._random.choice(TARGETS)
+                self._kill(name, supervisor)
+        except BaseException:
+            stop.set()  # else it would try to reach the broker for ever
+            raise
+        finally:
+            self._may_send.set()
+            sender.join()
         return int(results[0].sent) if results else 0
+
+    def _unless_quiet(self, messages: list[SimMessage]) -> Iterator[SimMessage]:
+        for message in messages:
+            self._may_send.wait()
+            yield message
+
+    def _await_idle(self) -> None:
+        """Wait until ingest has nothing outstanding; on a busy machine that takes a pause of the sender."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while not self._ingest_idle():
+            if time.monotonic() > deadline:
+                self._may_send.clear()
+                self._wait("ingest to be idle", _SETTLE_S, self._ingest_idle)
+            time.sleep(0.05)
 
     def _kill(self, name: str, supervisor: Supervisor) -> None:
         self.killed.by_target[name] = self.killed.by_target.get(name, 0) + 1
         down_s = self._random.uniform(0.2, 1.0)
         self.say(f"kill {sum(self.killed.by_target.values())}: {name}")
         if name == "mosquitto":
-            self._wait("ingest to be idle", 30, self._ingest_idle)
+            self._await_idle()
             self.broker.kill()
+            self._may_send.set()
             time.sleep(down_s)
             self.broker.restart()
         elif name == "influxd":
@@ -252,3 +290,16 @@ class CrashDrill:
             "folder": None if passed and self._made else str(self.folder),
             "passed": passed,
         }
+
+
+def _break(fleet: Fleet, span_ms: int) -> None:
+    """Inject `FAULTS` at stations that can have them, evenly over the first four fifths of `span_ms`."""
+    stations = [station.station for station in fleet.topology.stations]
+    for number, code in enumerate(FAULTS):
+        at_ms = fleet.start_ms + span_ms * (number + 1) * 8 // (10 * (len(FAULTS) + 1))
+        for station in stations[number:] + stations[:number]:
+            try:
+                fleet.inject(code, station, at_ms, at_ms + max(span_ms // 10, 900_000))
+            except ConfigError:
+                continue  # not of the kind that can have it
+            break

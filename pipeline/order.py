@@ -243,9 +243,12 @@ class OrderStage:
         for row, item in declared:
             if devices.differs(row, item) and self._had_readings(row, record.at.order, rows):
                 return True
-        if not isinstance(record, Birth) or not record.online or not devices.node_declared[node]:
+        if not isinstance(record, Birth) or not record.online:
             return False
-        return any(
+        known = devices.node_declared[node] or any(
+            self._had_readings(row, record.at.order, rows) for row in devices.evses_of_node(node)
+        )
+        return bool(known) and any(
             value is not None and int(getattr(devices, name)[node]) != round(value * NS_PER_S)
             for name, value in _node_periods(record).items()
         )

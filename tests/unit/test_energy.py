@@ -140,6 +140,17 @@ def test_quarters_without_readings_are_missing_then_estimated() -> None:
     assert log.end() == [(3, 60, "interpolated", 1)]
 
 
+def test_a_node_that_sends_rarely_is_waited_for() -> None:
+    log = Log()
+    log.devices.batch_ns[0] = 300 * NS_PER_S
+    log.read((0, 1000))
+    assert log.tick(Q + 419 * S) == []
+    assert log.tick(Q + 420 * S) == [(0, 0, "interpolated", 1)]
+    assert log.tick(2 * Q + 419 * S) == []
+    log.devices.batch_ns[0] = 60 * NS_PER_S  # another birth
+    assert log.tick(2 * Q + 419 * S) == [(1, None, "missing", 1)]
+
+
 def test_a_silent_evse_is_missing_for_31_days_only() -> None:
     log = Log()
     log.read((0, 1000))
