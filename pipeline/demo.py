@@ -30,7 +30,7 @@ FAULTS_SHOWN: Final = ("over_current@AX01-03/1+10s", "residual_current_trip@EL01
 EXPECTED: Final = ("over_current", "residual_current_trip")
 
 _DRAIN_S: Final = 20.0
-_START_S: Final = 120.0
+_START_S: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True)

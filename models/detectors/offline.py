@@ -201,6 +201,8 @@ class Detector(NodeDetector):
             words=link.reason,
         )
         if not live:
+            # the return may be on its way, too: that a plan ended meanwhile is no news before it settles
+            rec["until_ns"] = NEVER
             rec["settle_ns"] = link.at.effect_ns + self._settle_ns
             self._all.soon(int(rec["settle_ns"]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -220,6 +221,7 @@ def _record(world: _World, record: Any) -> None:
             world.open(who, record.at.order, record.at.effect_ns, words=record.reason)
             if not who.live:
                 who.settle_ns = record.at.effect_ns + 600 * S
+                who.plan_until = None if who.plan_until is None else math.inf
     elif name == "Status":
         evses = [record.evse_row]
         if record.evse_row < 0:

@@ -140,6 +140,9 @@ def test_a_live_run_equals_its_replay_also_over_a_change_of_workers(tmp_path: Pa
         send(service, messages[:half])
         assert service.stop() == 0
         service.set("flow", workers=2)
+        with pytest.raises(AssertionError, match=r"the state in .* was made with 1"):
+            service.start()
+        assert "run `chargestream rescale --workers 2` first" in service.log_text()
         dealt = service.run("rescale", "--config", str(service.file), "--workers", "2")
         assert "now set flow.workers = 2" in dealt
         service.start()
@@ -148,15 +151,6 @@ def test_a_live_run_equals_its_replay_also_over_a_change_of_workers(tmp_path: Pa
         assert shards == [[0, 2], [1, 3]]
         last_word(service)
         check_against_replay(service, tmp_path)
-
-
-def test_another_number_of_workers_without_rescaling_is_refused(tmp_path: Path) -> None:
-    with Service(tmp_path) as service:
-        assert service.stop() == 0
-        service.set("flow", workers=2)
-        with pytest.raises(AssertionError, match=r"the state in .* was made with 1"):
-            service.start()
-        assert "run `chargestream rescale --workers 2` first" in service.log_text()
 
 
 def test_a_cluster_of_two_processes_equals_a_replay(tmp_path: Path) -> None:

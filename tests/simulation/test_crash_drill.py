@@ -25,8 +25,8 @@ def test_twenty_five_kills(tmp_path: Path, seed: int) -> None:
     assert result["closes"]
     assert sum(result["killed"].values()) == result["kills"] == 25
     assert result["killed"].keys() == set(TARGETS)
-    # some are sent twice on purpose; the journal may also hold what the sender saw no acknowledgement for
-    assert 10_000 * 0.97 < result["acked"] <= result["journaled"] <= result["sent"]
-    assert result["sent"] >= 10_000
+    assert result["unacknowledged"] == 0
+    # the fleet sends some twice, as a bad network does: those count once here
+    assert 10_000 <= result["acked"] <= result["journaled"] <= result["sent"]
     assert result["intervals"] > 100
-    assert result["findings"] >= 8
+    assert result["findings"] >= 5

@@ -1,7 +1,8 @@
 """The same journal gives the same results: in any batches, after crashes, live or replayed, however it came.
 
-The logs hold what real ones hold: duplicates, overtaking messages, reconnects with backlogs, clocks a second
-off, and injected faults.
+That a live run's ledger equals a replay of its exported journal stands in `test_cluster`, which has the
+service running anyway. The logs hold what real ones hold: duplicates, overtaking messages, reconnects with
+backlogs, clocks a second off, and injected faults.
 """
 
 from __future__ import annotations

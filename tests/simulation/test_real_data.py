@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from decimal import Decimal
@@ -16,10 +17,16 @@ from typing import Any
 
 import pytest
 
+from connectors.influx_server import InfluxServer
+from connectors.simulator.live import publish_all
+from connectors.simulator.publisher import Broker
+from models.units import wh_text
 from pipeline.config import Config
 from pipeline.config_sections import RouteSection
 from pipeline.replay import replay
-from tests.convert import ev_cpw, ocpp16, sessions
+from tests.convert import ev_cpw, moved, ocpp16, sessions
+from tests.servers import require
+from tests.servers.service import Service
 
 #: The log has the topics CH-001/in and CH-001/out: no site, so each station is one.
 OCPP = Config(routes=(RouteSection(pattern="{node}/{rest}", dialect="ocpp_j"),))
@@ -160,3 +167,49 @@ def test_sessions_of_real_plugs(data_dir: Path, tmp_path: Path, source: str, mos
     assert {plug: energy[plug] * 1000 for plug in wanted} == wanted
     assert sum(energy.values()) * 1000 == put.energy_mwh > 0
     assert len(put.taken) + put.left_out == most
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_through_a_real_broker_into_influxdb(data_dir: Path, tmp_path: Path) -> None:
+    """Both native sets as if they ended now: the same counts, nothing alarms, InfluxDB equals the ledger.
+
+    Heartbeats are left out (`tests.convert.moved`). The announced maintenance lies an hour back, so its
+    absence is backlog: recorded as planned, never open.
+    """
+    for program in ("mosquitto", "influxd", "nginx"):
+        require(program)
+    cpw = tmp_path / "cpw.jsonl"
+    ev_cpw.convert(data_dir, cpw)
+    settings = {"influx": {"raw": "all"}}
+    with InfluxServer(tmp_path / "influx") as influx, Service(tmp_path, settings, influx) as service:
+        for log in (cpw, data_dir / "native-sample" / "messages.jsonl.gz"):
+            messages = moved.moved(log, time.time_ns() // 1_000_000)
+            sent = publish_all(messages, Broker("127.0.0.1", service.broker.port))
+            assert sent.acknowledged == len(messages)
+        closing = service.await_settled()
+        assert closing["messages"] == {"total": 3165, "decoded": 3159, "duplicate": 6, "dead": 0, "held": 0}
+        assert closing["rows"] == {"in": 6878, "processed": 6852, "late": 0, "duplicate": 26, "invalid": 0}
+        assert service.get("/api/v1/findings") == []
+        page = service.get("/live")
+        assert "volvo-xc-40/1" in page
+        ledger = service.ledger()
+        changes, intervals = ledger.finding_changes(), ledger.intervals()
+        ledger.close()
+        assert {(c["code"], c["severity"], c["live"]) for c in changes} == {("offline", "info", False)}
+        held = {
+            (row["station"], row["evse"], row["start_ms"]): wh_text(row["energy_mwh"])
+            for row in intervals
+            if row["energy_mwh"] is not None
+        }
+        stored = influx.query('SELECT "energy_wh", "station", "evse" FROM "ev_energy_15m"')
+        assert len(held) > 200
+        assert held == {
+            (row["station"], int(row["evse"]), row["time"] // 1_000_000): wh_text(
+                round(row["energy_wh"] * 1000)
+            )
+            for row in stored
+            if row["energy_wh"] is not None
+        }
+        raw = influx.query('SELECT count("power_w") AS "n" FROM "ev_reading" GROUP BY "site"')
+        assert {str(row["site"]): row["n"] for row in raw}["EVCPW"] == 1657

@@ -330,6 +330,21 @@ def test_planned_absence_that_outlasts_its_window_becomes_a_warning() -> None:
     assert (found[1].effect_ns - START_NS) / 1e9 == 61.0
 
 
+@pytest.mark.parametrize("back", [True, False])
+def test_planned_absence_told_late_stays_planned_until_it_settles(back: bool) -> None:
+    tape = Tape()
+    birth(tape, 4000, node=1)
+    maintenance(tape, 4000, site="site", **{"from": ms(5), "until": ms(60)})
+    link(tape, 4001, online=False, happened=10)
+    tape.ticks(4002, 4100)
+    if back:
+        link(tape, 4100, online=True, happened=50)
+    tape.ticks(4101, 4800)
+    found = [(e.kind, e.planned, e.live) for e in tape.run("offline") if e.scope == "station"]
+    settled = [(1, True, True), (2, False, True)]
+    assert found == [(1, True, False), *([(3, True, False)] if back else settled)]
+
+
 @pytest.mark.parametrize(
     ("word", "planned"), [("Unavailable", True), ("Available", False), ("Faulted", False)]
 )
