@@ -14,11 +14,15 @@ from .faults import FAULTS, PARENTS
 Names = tuple[str, str | None, str | None, int | None]
 
 
-def sort_key(e: Emission) -> tuple[Any, ...]:
-    """Order of emissions: by effect; within one moment parents before children, wide scopes first."""
+def sort_key(e: Emission, devices: DeviceTable) -> tuple[Any, ...]:
+    """Order of emissions: by effect; within one moment parents before children, wide scopes first.
+
+    Then by names: in which order rows came into being depends on how messages were batched.
+    """
     width = -SCOPES.index(e.scope)
     depth = 0 if e.code not in PARENTS else 1
-    what = (e.code, e.subject, e.source, e.taxonomy or "")
+    site, node, station, evse = names_of(e, devices)[1]
+    what = (e.code, site, node or "", station or "", evse or 0, e.source, e.taxonomy or "")
     return (e.order, e.effect_ns, depth, width, *what, e.time_ns, e.kind)
 
 

@@ -130,7 +130,7 @@ class FindingsManager:
         shard : int
         """
         self._shard = shard
-        for at, emission in self._steps(emissions, messages):
+        for at, emission in self._steps(emissions, messages, devices):
             if emission is None:
                 self._raise_orphans(at, devices)
             else:
@@ -143,11 +143,11 @@ class FindingsManager:
         return [f.finding_id for f in self._found.values() if f.live and f.parent is None]
 
     def _steps(
-        self, emissions: list[Emission], messages: MessageColumns
+        self, emissions: list[Emission], messages: MessageColumns, devices: DeviceTable
     ) -> Iterator[tuple[tuple[int, int], Emission | None]]:
         """Yield emissions in order, and the moments at which orphans may be due between them."""
         at = 0
-        for emission in sorted(emissions, key=sort_key):
+        for emission in sorted(emissions, key=lambda e: sort_key(e, devices)):
             stop = int(np.searchsorted(messages.order, emission.order, side="left"))
             while (due := self._due(messages, at, stop)) < stop:
                 yield (int(messages.order[due]), int(messages.effect_ns[due])), None

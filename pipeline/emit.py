@@ -138,8 +138,7 @@ class EmitStage:
         """Return which readings are written raw; None: all."""
         rows = batch.rows
         n = len(rows)
-        for change in batch.findings:
-            self._note(batch.devices, change)
+        opened = self._rows_with_findings(batch)
         if self.config.raw == "off" or n == 0:
             return np.zeros(n, np.bool_)
         if self.config.raw == "all":
@@ -155,20 +154,30 @@ class EmitStage:
             self._rows_in_minute += int(here.sum())
             if self._crowded:
                 wanted &= ~here
-        if not wanted.all() and self._open:
-            wanted |= np.isin(rows.evse, list(self._open))
+        wanted |= opened
         return None if wanted.all() else wanted
 
-    def _note(self, devices: DeviceTable, change: FindingChange) -> None:
-        """Keep count of the open findings of each EVSE."""
+    def _rows_with_findings(self, batch: ShardBatch) -> NDArray[np.bool_]:
+        """Return which readings came while their EVSE had an open finding, also the one that opened it."""
+        rows = batch.rows
+        opened = np.isin(rows.evse, list(self._open)) if self._open else np.zeros(len(rows), np.bool_)
+        for change in batch.findings:
+            evse = self._note(batch.devices, change)
+            if evse >= 0:
+                opened[(rows.evse == evse) & (rows.order >= change.order)] = evse in self._open
+        return opened
+
+    def _note(self, devices: DeviceTable, change: FindingChange) -> int:
+        """Keep count of the open findings of each EVSE; return the EVSE's row, -1 if it is not about one."""
         if change.evse is None or change.station is None or not change.live or change.state == "updated":
-            return
+            return -1
         evse = devices.find_evse(devices.find_station(change.site, change.station), change.evse)
         count = self._open.get(evse, 0) + (1 if change.state == "raised" else -1)
         if count > 0:
             self._open[evse] = count
         else:
             self._open.pop(evse, None)
+        return evse
 
     def _latest(self, batch: ShardBatch) -> list[LatestRow]:
         rows = batch.rows

@@ -26,7 +26,7 @@ from models.shard import ShardBatch
 from models.topics import Route
 from models.units import NO_TIME, NS_PER_MS, NS_PER_S
 
-from ._context import context_marks
+from ._context import StationWords, context_marks
 from ._effects import Ranked, arrivals_of, dead_of, effective_rows, message_columns
 from ._records import record_of
 from .decode import Decoded, ShardDecoder
@@ -68,6 +68,7 @@ class OrderStage:
         )
         self._sequencer = Sequencer(config.sequencing, state.get("sequencer"))
         self._orderer = Orderer(config.ordering, state.get("orderer"))
+        self._words = StationWords(state.get("words"))
         self._held: list[tuple[int, bytes, bytes, int]] = list(state.get("held", []))
         self._held_pos: list[int] = list(state.get("held_pos", []))
         self._order: int = state.get("order", 0)
@@ -106,7 +107,12 @@ class OrderStage:
         raw = effective_rows(decoded, effects, ranked)
         records = self._records(decoded, effects, ranked, everything, pos)
         marks = context_marks(
-            records, ranked.order, ranked.effect_ns, decoded.kind[ranked.message], self.devices
+            records,
+            ranked.order,
+            ranked.effect_ns,
+            decoded.kind[ranked.message],
+            self.devices,
+            self._words,
         )
         ordered = self._orderer.run(raw, marks, ranked.order, ranked.effect_ns, ranked.live, release_all=last)
         messages = message_columns(decoded, effects, ranked, everything, pos)
@@ -319,6 +325,7 @@ class OrderStage:
             "dialects": self._decoder.snapshot(),
             "sequencer": self._sequencer.snapshot(),
             "orderer": self._orderer.snapshot(),
+            "words": self._words.snapshot(),
             "held": list(self._held),
             "held_pos": list(self._held_pos),
             "order": self._order,

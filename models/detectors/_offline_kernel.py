@@ -48,6 +48,7 @@ STATION_FIELDS: Final[list[tuple[str, str]]] = [
     ("back_ns", "i8"),
     ("until_ns", "i8"),
     ("settle_ns", "i8"),  # when what was told late is raised live
+    ("said", "u1"),  # of the station as a whole, as `availability` below
     ("n_tx", "i4"),  # EVSEs in a transaction
     ("phase", "u1"),
     ("reason", "u1"),

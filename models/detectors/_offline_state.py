@@ -77,6 +77,7 @@ class Absences:
         """Have records for all rows of `devices`."""
         self.nodes.reserve(devices.n_nodes)
         self.stations.reserve(devices.n_stations)
+        known = self.evses.n
         self.evses.reserve(devices.n_evses)
         while len(self.stations_of) < devices.n_nodes:
             self.stations_of.append([])
@@ -89,6 +90,9 @@ class Absences:
             node = devices.station_node[station]
             behind = devices.stations[station] != devices.nodes[node]
             self.evses.rows["behind"][evse] = behind
+            if evse >= known:
+                # heard of after its station spoke of itself as a whole
+                self.evses.rows["availability"][evse] = self.stations.rows["said"][station]
             self.gateways = self.gateways or behind
         self._n_evses = devices.n_evses
 
@@ -160,13 +164,18 @@ class Absences:
     ) -> int | None:
         """Return until when this absence is planned, NEVER without an end, None if it is not."""
         stations = self.stations_of[row] if scope == "node" else [row]
-        said = self.evses.rows["availability"][[e for s in stations for e in self.evses_of[s]]]
-        if (said == 1).any() and not (said == 2).any():
+        said = {word for station in stations for word in self._said(station)}
+        if 1 in said and 2 not in said:
             return NEVER
         node = row if scope == "node" else devices.station_node[row]
         site = devices.sites[int(devices.node_site[node])]
         station = devices.stations[row] if scope == "station" else devices.nodes[node]
         return self.maintenance.until(site, devices.nodes[node], station, start_ns, now_ns)
+
+    def _said(self, station: int) -> set[int]:
+        """Return what the EVSEs of a station said of their availability, else the station as a whole."""
+        words = set(self.evses.rows["availability"][self.evses_of[station]].tolist()) - {0}
+        return words or {int(self.stations.rows["said"][station])}
 
     def end_of_plan(
         self,

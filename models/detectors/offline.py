@@ -218,7 +218,10 @@ class Detector(NodeDetector):
     def _status(self, status: Status) -> None:
         unavailable = (status.status16 or status.status) == "Unavailable"
         evses = [status.evse_row] if status.evse_row >= 0 else self._all.evses_of[status.station_row]
-        self._all.evses.rows["availability"][evses] = 1 if unavailable else 2
+        said = 1 if unavailable else 2
+        self._all.evses.rows["availability"][evses] = said
+        if status.evse_row < 0:
+            self._all.stations.rows[status.station_row]["said"] = said
         if self._is_live(status):
             self._station_heard(
                 self._all.stations.rows[status.station_row], status.time_ns, status.at.effect_ns

@@ -17,6 +17,7 @@ from models.energy import MemoryArchive
 from models.frame import Frame
 from models.outputs import Account, FindingChange, IntervalRow
 from models.records import Dead
+from models.shard import ShardBatch
 from models.sharding import Sharder
 from models.topics import Router
 from models.units import NS_PER_MS
@@ -69,6 +70,7 @@ class Outputs:
     dead: dict[tuple[int, str], Dead] = field(default_factory=dict)
     accounts: dict[tuple[int, int], Account] = field(default_factory=dict)
     points: set[bytes] = field(default_factory=set)
+    states: dict[tuple[str, str, int, int], int] = field(default_factory=dict)  # context bits of readings
 
     def take(self, blobs: Sequence[tuple[str, int, bytes]]) -> None:
         """Take in what the last stage gave; fails when a record came before with another content."""
@@ -163,11 +165,25 @@ class Chain:
         if self._archive is not None:
             self._archive.close()
 
+    def holds(self) -> bool:
+        """Return whether messages wait for one with an earlier number."""
+        return bool(self._chain[0].snapshot()["held"])
+
     def _pass(self, items: list[Any], at: int) -> None:
-        for stage in self._chain[at:]:
+        for k, stage in enumerate(self._chain[at:], at):
             items = [made for item in items for made in stage.process(item)]
+            if k == 0:
+                self._note_states(items)
         for blobs in items:
             self.out.take(blobs)
+
+    def _note_states(self, batches: list[ShardBatch]) -> None:
+        for batch in batches:
+            rows = batch.rows
+            for evse, time_ns, state in zip(
+                rows.evse.tolist(), rows.time_ns.tolist(), rows.state.tolist(), strict=True
+            ):
+                _put(self.out.states, (*batch.devices.names(evse), time_ns), state)
 
 
 def run_all(stages: Stages, frames: dict[int, Frame]) -> Outputs:
