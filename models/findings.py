@@ -3,10 +3,12 @@ state.
 
 A finding is open for a subject and a code (for `station_reported` also the station's own code). What
 several sources say of one code and subject is one finding: the first source keeps its name, evidence is
-of all, and it clears when all of them took it back. A finding with an open parent is recorded with
-`parent` set and not raised: nobody is told. When the parent is gone and the child still stands after
-`orphan_s` of journaled time, it is raised. Findings of backlog are recorded with ``live`` false and never
-open; one that turns out to still hold is raised live under the same identity.
+of all (``sources`` names them), and it clears when all of them took it back. What is raised again and
+again, each time within an hour, is one finding from the third time on: the first one's, with the count in
+its evidence (``times``). A finding with an open parent is recorded with `parent` set and not raised: nobody
+is told. When the parent is gone and the child still stands after `orphan_s` of journaled time, it is
+raised. Findings of backlog are recorded with ``live`` false and never open; one that turns out to still
+hold is raised live under the same identity.
 
 The manager sees emissions and the journal's clock in order of effect only, so any split into batches
 gives the same changes.
@@ -15,24 +17,21 @@ gives the same changes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import numpy as np
 
-from ._finding_subjects import Names, around, identity, names_of, sort_key
+from ._finding import Finding, Key, Runs, key_of
+from ._finding_subjects import Subjects, around, identity
 from .batch import MessageColumns
-from .detecting import CLEAR, RAISE, SEVERITIES, Emission
-from .devices import DeviceTable
+from .detecting import CLEAR, RAISE, Emission, Observed
 from .errors import ConfigError, SnapshotError
-from .faults import FAULTS, PARENTS
+from .faults import PARENTS
 from .outputs import FindingChange
 from .units import NS_PER_MS, NS_PER_S
 
-VERSION: Final = 1
-
-#: code, scope, subject row, the station's own code ("" but for `station_reported`), live
-_Key = tuple[str, str, int, str, bool]
+VERSION: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,45 +50,28 @@ class FindingsConfig:
     remembered : int
         Cleared findings whose number of changes is remembered, in case the same one comes again. Unit:
         findings. Default 4096.
+    again_s : float
+        Raised again within this time it belongs to the same run. Unit: s. Default 3600. Source: an hour, as
+        for `flapping`.
+    again_least : int
+        Raises of a run from which on they are one finding. Unit: raises. Default 3.
     """
 
     update_s: float = 900.0
     update_share: float = 0.25
     orphan_s: float = 900.0
     remembered: int = 4096
+    again_s: float = 3600.0
+    again_least: int = 3
 
     def __post_init__(self) -> None:
-        for name, low in (("update_s", 0.0), ("update_share", 0.0), ("orphan_s", 0.0), ("remembered", 0)):
+        lowest = {"again_least": 2}
+        for name in (f.name for f in fields(self)):
+            low = lowest.get(name, 0)
             if getattr(self, name) < low:
                 raise ConfigError(
                     f"[findings] {name} = {getattr(self, name)!r}: expected a number from {low:g}"
                 )
-
-
-@dataclass(slots=True)
-class _Finding:
-    """A finding that is not cleared."""
-
-    finding_id: str
-    key: _Key
-    names: Names  # site, node, station, evse
-    scope: str  # as published
-    connector: int | None
-    severity: int
-    source: str
-    live: bool
-    planned: bool
-    raised_at: int
-    start: int
-    last: int
-    score: float
-    evidence: dict[str, Any]
-    taxonomy: str | None
-    parent: str | None
-    change: int
-    changed_ns: int
-    sources: dict[str, bool] = field(default_factory=dict)  # source -> still says so
-    parent_key: _Key | None = None
 
 
 class FindingsManager:
@@ -106,35 +88,39 @@ class FindingsManager:
         self, config: FindingsConfig | None = None, resume_state: dict[str, Any] | None = None
     ) -> None:
         self.config = config or FindingsConfig()
-        self._found: dict[_Key, _Finding] = {}
-        self._children: dict[_Key, list[_Key]] = {}  # parent -> those it keeps quiet
-        self._orphans: dict[_Key, int] = {}
+        self._found: dict[Key, Finding] = {}
+        self._children: dict[Key, list[Key]] = {}  # parent -> those it keeps quiet
+        self._orphans: dict[Key, int] = {}
         self._counted: dict[str, int] = {}  # changes of cleared findings
         self._changes: list[FindingChange] = []
         self._shard = 0
+        self._subjects = Subjects()
+        self._runs = self._make_runs()
         if resume_state is not None:
             self._load(resume_state)
 
-    def apply(
-        self, emissions: list[Emission], messages: MessageColumns, devices: DeviceTable, shard: int
-    ) -> list[FindingChange]:
+    def _make_runs(self, state: list[list[Any]] | None = None) -> Runs:
+        config = self.config
+        return Runs(round(config.again_s * NS_PER_S), config.again_least, config.remembered, state)
+
+    def apply(self, emissions: list[Emission], seen: Observed, shard: int) -> list[FindingChange]:
         """Return what changes, in order.
 
         Parameters
         ----------
         emissions : list of Emission
             Of one batch, all detectors, any order.
-        messages : MessageColumns
-            Messages and ticks of the same batch: the clock.
-        devices : DeviceTable
+        seen : Observed
+            The same batch: its messages and ticks are the clock.
         shard : int
         """
         self._shard = shard
-        for at, emission in self._steps(emissions, messages, devices):
+        self._subjects.learn(seen)
+        for at, emission in self._steps(emissions, seen.messages):
             if emission is None:
-                self._raise_orphans(at, devices)
+                self._raise_orphans(at)
             else:
-                self._take(emission, devices)
+                self._take(emission)
         changes, self._changes = self._changes, []
         return changes
 
@@ -143,11 +129,11 @@ class FindingsManager:
         return [f.finding_id for f in self._found.values() if f.live and f.parent is None]
 
     def _steps(
-        self, emissions: list[Emission], messages: MessageColumns, devices: DeviceTable
+        self, emissions: list[Emission], messages: MessageColumns
     ) -> Iterator[tuple[tuple[int, int], Emission | None]]:
         """Yield emissions in order, and the moments at which orphans may be due between them."""
         at = 0
-        for emission in sorted(emissions, key=lambda e: sort_key(e, devices)):
+        for emission in sorted(emissions, key=self._subjects.sort_key):
             stop = int(np.searchsorted(messages.order, emission.order, side="left"))
             while (due := self._due(messages, at, stop)) < stop:
                 yield (int(messages.order[due]), int(messages.effect_ns[due])), None
@@ -169,23 +155,24 @@ class FindingsManager:
         earliest = min(self._orphans.values())
         return min(stop, start + int(np.searchsorted(messages.effect_ns[start:stop], earliest, side="left")))
 
-    def _take(self, e: Emission, devices: DeviceTable) -> None:
+    def _take(self, e: Emission) -> None:
         own = e.taxonomy or "" if e.code == "station_reported" else ""
-        live_key: _Key = (e.code, e.scope, e.subject, own, True)
-        backlog_key: _Key = (e.code, e.scope, e.subject, own, False)
+        scope, subject = self._subjects.key(e)
+        live_key: Key = (e.code, scope, subject, own, True)
+        backlog_key: Key = (e.code, scope, subject, own, False)
         if e.kind == RAISE:
-            self._raise(e, live_key, backlog_key, devices)
+            self._raise(e, live_key, backlog_key)
             return
         for key in (live_key, backlog_key):
             finding = self._found.get(key)
-            if finding is None or not finding.sources.get(e.source):
+            if finding is None or not finding.says.get(_who(e, finding.key)):
                 continue
             if e.kind == CLEAR:
                 self._take_back(finding, e)
             else:
                 self._update(finding, e)
 
-    def _raise(self, e: Emission, live_key: _Key, backlog_key: _Key, devices: DeviceTable) -> None:
+    def _raise(self, e: Emission, live_key: Key, backlog_key: Key) -> None:
         key = live_key if e.live else backlog_key
         start = e.start_ns // NS_PER_MS
         finding = self._found.get(key)
@@ -199,18 +186,23 @@ class FindingsManager:
             earlier.raised_at = e.effect_ns // NS_PER_MS
             self._merge(earlier, e)
             self._found[live_key] = earlier
-            self._adopt(earlier, devices)
+            self._adopt(earlier)
             self._record(earlier, "raised", e.order, e.effect_ns)
             return
         else:
-            self._new(e, key, start, devices)
-        if earlier is not None and earlier.sources.get(e.source):
+            self._new(e, key, start)
+        if earlier is not None and earlier.says.get(_who(e, earlier.key)):
             self._take_back(earlier, e)
 
-    def _new(self, e: Emission, key: _Key, start: int, devices: DeviceTable) -> None:
-        scope, names = names_of(e, devices)
+    def _new(self, e: Emission, key: Key, start: int) -> None:
+        scope, names = self._subjects.names_of(e)
         finding_id = identity(names, e.code, start)
-        finding = _Finding(
+        run = self._runs.raised(key, finding_id, start, e.effect_ns) if e.live else None
+        change = self._counted.pop(finding_id, 0)
+        if run is not None:
+            finding_id, start = run.finding_id, run.start
+            change = self._counted.pop(finding_id, run.change)
+        finding = Finding(
             finding_id,
             key,
             names,
@@ -227,48 +219,50 @@ class FindingsManager:
             dict(e.evidence),
             e.taxonomy,
             None,
-            self._counted.pop(finding_id, 0),
+            change,
             e.effect_ns,
-            {e.source: True},
         )
+        finding.heard(_who(e, key))
+        if run is not None:
+            finding.evidence["times"] = run.times
         self._found[key] = finding
         if e.live:
-            self._adopt(finding, devices)
+            self._adopt(finding)
         self._record(finding, "raised", e.order, e.effect_ns)
 
-    def _adopt(self, finding: _Finding, devices: DeviceTable) -> None:
+    def _adopt(self, finding: Finding) -> None:
         """Give a finding its open parent, if it has one."""
         code, scope, subject = finding.key[:3]
         for parent_code in PARENTS.get(code, ()):
-            for wider, row in around(scope, subject, devices):
+            for wider, row in around(scope, subject, self._subjects.devices):
                 if (parent_code, wider) == (code, scope):
                     continue
-                parent_key: _Key = (parent_code, wider, row, "", True)
+                parent_key: Key = (parent_code, wider, row, "", True)
                 parent = self._found.get(parent_key)
                 if parent is not None:
                     finding.parent, finding.parent_key = parent.finding_id, parent_key
                     self._children.setdefault(parent_key, []).append(finding.key)
                     return
 
-    def _merge(self, finding: _Finding, e: Emission) -> None:
-        finding.sources[e.source] = True
+    def _merge(self, finding: Finding, e: Emission) -> None:
         finding.evidence |= e.evidence
+        finding.heard(_who(e, finding.key))
         finding.last = max(finding.last, e.time_ns // NS_PER_MS)
         finding.severity = max(finding.severity, e.severity)
-        finding.score = max(finding.score, e.score) if len(finding.sources) > 1 else e.score
+        finding.score = max(finding.score, e.score) if len(finding.says) > 1 else e.score
         finding.taxonomy = finding.taxonomy or e.taxonomy
         finding.connector = e.connector if finding.connector is None else finding.connector
 
-    def _join(self, finding: _Finding, e: Emission) -> None:
+    def _join(self, finding: Finding, e: Emission) -> None:
         """Another source says the same, or one of them again."""
-        fresh = not finding.sources.get(e.source)
+        fresh = not finding.says.get(_who(e, finding.key))
         before = finding.severity
         self._merge(finding, e)
         if fresh or finding.severity != before:
             self._record(finding, "updated", e.order, e.effect_ns)
 
-    def _update(self, finding: _Finding, e: Emission) -> None:
-        alone = sum(finding.sources.values()) == 1
+    def _update(self, finding: Finding, e: Emission) -> None:
+        alone = sum(finding.says.values()) == 1
         severity = e.severity if alone else max(finding.severity, e.severity)
         changed = severity != finding.severity or e.planned != finding.planned
         moved = abs(e.score - finding.score) > self.config.update_share * abs(finding.score)
@@ -279,13 +273,13 @@ class FindingsManager:
             finding.evidence |= e.evidence
             self._record(finding, "updated", e.order, e.effect_ns)
 
-    def _take_back(self, finding: _Finding, e: Emission) -> None:
+    def _take_back(self, finding: Finding, e: Emission) -> None:
         """One source says it is over; when all do, the finding is cleared."""
-        finding.sources[e.source] = False
+        finding.says[_who(e, finding.key)] = False
         if e.kind == CLEAR:
             finding.last = max(finding.last, e.time_ns // NS_PER_MS)
             finding.evidence |= e.evidence
-        if any(finding.sources.values()):
+        if any(finding.says.values()):
             return
         del self._found[finding.key]
         self._orphans.pop(finding.key, None)
@@ -297,72 +291,36 @@ class FindingsManager:
         for child_key in self._children.pop(finding.key, []):
             self._orphans[child_key] = e.effect_ns + round(self.config.orphan_s * NS_PER_S)
         self._counted[finding.finding_id] = finding.change
+        self._runs.cleared(finding)
         if len(self._counted) > self.config.remembered:
             del self._counted[next(iter(self._counted))]
 
-    def _raise_orphans(self, at: tuple[int, int], devices: DeviceTable) -> None:
+    def _raise_orphans(self, at: tuple[int, int]) -> None:
         """Raise children that outlasted their parents, unless another parent is open by now."""
         for key in [k for k, due_ns in self._orphans.items() if due_ns <= at[1]]:
             del self._orphans[key]
             child = self._found[key]
             child.parent = child.parent_key = None
-            self._adopt(child, devices)
+            self._adopt(child)
             if child.parent is None:
                 child.raised_at = at[1] // NS_PER_MS
             self._record(child, "raised" if child.parent is None else "updated", at[0], at[1])
 
     def _record(
-        self, finding: _Finding, state: str, order: int, effect_ns: int, end: int | None = None
+        self, finding: Finding, state: str, order: int, effect_ns: int, end: int | None = None
     ) -> None:
-        finding.change += 1
-        finding.changed_ns = effect_ns
-        site, node, station, evse = finding.names
-        self._changes.append(
-            FindingChange(
-                finding_id=finding.finding_id,
-                code=finding.key[0],
-                scope=finding.scope,
-                site=site,
-                node=node,
-                station=station,
-                evse=evse,
-                connector=finding.connector,
-                severity=SEVERITIES[finding.severity],
-                source=finding.source,
-                state=state,
-                live=finding.live,
-                planned=finding.planned,
-                raised_at=finding.raised_at,
-                start=finding.start,
-                last=finding.last,
-                end=end,
-                score=round(finding.score, 6),
-                evidence=dict(finding.evidence),
-                taxonomy=finding.taxonomy,
-                advice=FAULTS[finding.key[0]].advice,
-                parent=finding.parent,
-                change=finding.change,
-                changed_at=effect_ns // NS_PER_MS,
-                shard=self._shard,
-                order=order,
-            )
-        )
+        self._changes.append(finding.told(state, self._shard, order, effect_ns, end))
 
     def snapshot(self) -> dict[str, Any]:
         """Return the whole state as plain data, copied."""
-        found = []
-        for finding in self._found.values():
-            values = {name: getattr(finding, name) for name in _Finding.__slots__}
-            values |= {"evidence": dict(finding.evidence), "sources": dict(finding.sources)}
-            values |= {"key": list(finding.key), "names": list(finding.names)}
-            values["parent_key"] = None if finding.parent_key is None else list(finding.parent_key)
-            found.append(values)
         return {
             "version": VERSION,
-            "found": found,
+            "found": [finding.snapshot() for finding in self._found.values()],
             "children": [[list(k), [list(c) for c in kids]] for k, kids in self._children.items()],
             "orphans": [[list(k), due_ns] for k, due_ns in self._orphans.items()],
             "counted": [[k, n] for k, n in self._counted.items()],
+            "runs": self._runs.snapshot(),
+            "subjects": self._subjects.snapshot(),
         }
 
     def _load(self, state: dict[str, Any]) -> None:
@@ -372,16 +330,15 @@ class FindingsManager:
                 " start without saved state, or with the program that wrote it"
             )
         for values in state["found"]:
-            fields = dict(values)
-            fields |= {"evidence": dict(fields["evidence"]), "sources": dict(fields["sources"])}
-            fields |= {"key": _key(fields["key"]), "names": tuple(fields["names"])}
-            fields["parent_key"] = None if fields["parent_key"] is None else _key(fields["parent_key"])
-            finding = _Finding(**fields)
+            finding = Finding.restore(values)
             self._found[finding.key] = finding
-        self._children = {_key(k): [_key(c) for c in kids] for k, kids in state["children"]}
-        self._orphans = {_key(k): due_ns for k, due_ns in state["orphans"]}
+        self._children = {key_of(k): [key_of(c) for c in kids] for k, kids in state["children"]}
+        self._orphans = {key_of(k): due_ns for k, due_ns in state["orphans"]}
         self._counted = dict(state["counted"])
+        self._runs = self._make_runs(state["runs"])
+        self._subjects = Subjects(state["subjects"])
 
 
-def _key(values: list[Any]) -> _Key:
-    return (values[0], values[1], values[2], values[3], values[4])
+def _who(e: Emission, key: Key) -> str:
+    """Return who speaks: the source, with its scope where that is not the finding's."""
+    return e.source if e.scope == key[1] else f"{e.source}:{e.scope}"

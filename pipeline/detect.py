@@ -71,7 +71,7 @@ class DetectStage:
         seen = Observed(batch.devices, batch.rows, batch.messages, batch.records)
         for item in self._loaded:
             item.detector.process(seen, self._out)
-        batch.findings = self._findings.apply(self._out.drain(), batch.messages, batch.devices, self.shard)
+        batch.findings = self._findings.apply(self._out.drain(), seen, self.shard)
         return [batch]
 
     def finish(self) -> Iterable[ShardBatch]:

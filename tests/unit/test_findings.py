@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from models.detecting import CLEAR, CRITICAL, INFO, RAISE, UPDATE, WARNING, Emission
+from models.batch import ReadingBatch
+from models.detecting import CLEAR, CRITICAL, INFO, RAISE, UPDATE, WARNING, Emission, Observed
 from models.devices import DeviceTable
 from models.errors import ConfigError, SnapshotError
 from models.findings import FindingsConfig, FindingsManager
@@ -59,12 +60,16 @@ def emission(order: int, code: str, kind: int, **fields: Any) -> Emission:
     return Emission(**(values | fields))
 
 
-def ticks(start: int, end: int) -> Any:
-    return message_columns([Message(o, T0 + o * S, T0 + o * S) for o in range(start, end)])
+def seen(start: int, end: int, records: list[Any] | None = None, spoken: bool = True) -> Observed:
+    """A batch of ticks; each EVSE is spoken of in a reading at its start."""
+    rows = ReadingBatch.empty(3 if spoken else 0)
+    rows.evse[:], rows.order[:] = range(len(rows)), start
+    ticks = [Message(o, T0 + o * S, T0 + o * S) for o in range(start, end)]
+    return Observed(DEVICES, rows, message_columns(ticks), records or [])
 
 
 def apply(manager: FindingsManager, *emissions: Emission, until: int = 10_000) -> list[FindingChange]:
-    return manager.apply(list(emissions), ticks(0, until), DEVICES, 3)
+    return manager.apply(list(emissions), seen(0, until), 3)
 
 
 def states(changes: list[FindingChange]) -> list[tuple[str, str]]:
@@ -183,7 +188,7 @@ def test_station_and_rule_of_one_code_are_one_finding() -> None:
     assert states(changes) == [("over_current", s) for s in ("raised", "updated", "cleared")]
     assert len({c.finding_id for c in changes}) == 1
     assert [c.source for c in changes] == ["rule"] * 3
-    assert changes[1].evidence == {"current_a": 20.0, "code": "CX004"}
+    assert changes[1].evidence == {"current_a": 20.0, "code": "CX004", "sources": "rule, station"}
     assert (changes[1].severity, changes[1].taxonomy, changes[1].connector) == ("critical", "mrec:CX004", 1)
     assert changes[2].changed_at == (T0 + 9 * S) // MS
 
@@ -363,7 +368,7 @@ def drama(seed: int) -> list[Emission]:
 @pytest.mark.parametrize("seed", range(4))
 def test_split_into_batches_and_restarts_change_nothing(seed: int) -> None:
     story = drama(seed)
-    whole = FindingsManager().apply(story, ticks(0, 7000), DEVICES, 0)
+    whole = FindingsManager().apply(story, seen(0, 7000), 0)
     assert {c.state for c in whole} == {"raised", "updated", "cleared"}
     assert any(c.parent for c in whole)
     rng = random.Random(seed)
@@ -373,7 +378,7 @@ def test_split_into_batches_and_restarts_change_nothing(seed: int) -> None:
         part = [e for e in story if low <= e.order < high]
         rng.shuffle(part)
         manager = FindingsManager(resume_state=manager.snapshot())
-        parts += manager.apply(part, ticks(low, high), DEVICES, 0)
+        parts += manager.apply(part, seen(low, high), 0)
     assert parts == whole
 
 
