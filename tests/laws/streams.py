@@ -120,6 +120,7 @@ def reading_batch(readings: list[Reading]) -> ReadingBatch:
     for i, r in enumerate(readings):
         rows.evse[i], rows.time_ns[i] = r.about.row, r.time_ns
         rows.order[i], rows.effect_ns[i], rows.live[i] = r.order, r.effect_ns, r.live
+        rows.state[i] = r.state
         if r.reg_mwh is not None:
             rows.reg_mwh[i] = r.reg_mwh
         for name, value in r.values.items():

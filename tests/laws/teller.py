@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from models.records import Birth, Link, Operator, Origin, Record, StationEvent, Status, Transaction
+from tests.laws.cable_moods import CableMoods
 from tests.naive.plain import Evse, Message, Reading, S, Story
 
 T0: Final = 1_780_000_020 * S
@@ -31,7 +32,7 @@ class _Node:
         self.silent_until = 0
         self.next_hb = 0
         self.sampled = {evse.row: T0 + rng.randrange(S) for evse in evses}
-        self.buffer: list[tuple[Evse, int, dict[str, float], int | None]] = []
+        self.buffer: list[tuple[Evse, int, dict[str, float], int | None, int]] = []
         self.next_send = 0
         self.skew_s = 0.0
         self.registers = {evse.row: rng.randrange(10**8) for evse in evses}
@@ -140,6 +141,7 @@ class _Teller:
     def __init__(self, profile: Profile) -> None:
         self.rng = random.Random(profile.seed)
         self.clocks = random.Random(profile.seed)
+        self.cables = CableMoods(profile.seed, profile.hostility)
         self.profile = profile
         self.odd = profile.hostility
         self.story = Story(
@@ -169,16 +171,15 @@ class _Teller:
             ),
         ]
         self.batch_s = slow * self.rng.choice([1, 3])
+        self.horizon_ns = round((min(max(900 * slow, 900.0), 5400.0) + 20 * slow) * S)
         self.order = 0
 
     def tell(self) -> Story:
         """Return the whole story."""
-        horizon_s = min(max(900 * self.profile.cadence_s, 900.0), 5400.0) + 20 * self.profile.cadence_s
-        step_s = max(1.0, horizon_s / 600)
-        now = T0
+        now, step_s = T0, max(1.0, self.horizon_ns / S / 600)
         for node in self.nodes[:2]:
             self._birth(node, now, retained=self.rng.random() < 0.3)
-        while now < T0 + horizon_s * S:
+        while now < T0 + self.horizon_ns:
             now += round(step_s * S)
             if self.rng.random() < 0.0005 * self.odd:
                 now += 300 * S  # we did not listen
@@ -235,7 +236,9 @@ class _Teller:
                 node.sampled[evse.row] = t
                 if rng.random() > 0.1 * odd:
                     values, reg = _values(node, evse, odd, self.profile.cadence_s)
-                    node.buffer.append((evse, t + rng.randrange(S // 2), values, reg))
+                    self.cables.change(evse, values, (t - T0) / self.horizon_ns)
+                    state = self.cables.state(evse)
+                    node.buffer.append((evse, t + rng.randrange(S // 2), values, reg, state))
         if now < node.silent_until:
             if rng.random() < 0.002 and node.row < 2:
                 self._birth(node, now, online=False)
@@ -274,12 +277,12 @@ class _Teller:
         rng = self.rng
         while node.buffer:
             part, node.buffer = node.buffer[:40], node.buffer[40:]
-            live = now - max(t for _, t, _, _ in part) <= 900 * S
+            live = now - max(t for _, t, _, _, _ in part) <= 900 * S
             at = self._numbered(node, now, "meter", live)
             if at is None:
                 continue
-            for evse, t, values, reg in part:
-                self.story.readings.append(Reading(evse, t, at.order, now, live, values, reg))
+            for evse, t, values, reg, state in part:
+                self.story.readings.append(Reading(evse, t, at.order, now, live, values, reg, state))
         if rng.random() < 0.01 * self.odd:
             i = rng.randrange(len(node.evses))
             if node.evses[i].declared:

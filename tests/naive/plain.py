@@ -37,6 +37,7 @@ class Reading:
     live: bool
     values: dict[str, float]
     reg_mwh: int | None = None
+    state: int = 0  # context bits of `models.batch`
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,7 @@ class Tape:
         live: bool = True,
         arrives: float | None = None,
         behind: bool = False,
+        state: int = 0,
         **change: Any,
     ) -> None:
         """Add a message with one reading; `change` alters the inventory from here on."""
@@ -81,7 +82,9 @@ class Tape:
         about = self.behind if behind else self.about
         at = self.message(t if arrives is None else arrives, about.node, "meter", live=live)
         reg = None if reg_wh is None else round(reg_wh * 1000)
-        self.story.readings.append(Reading(about, at_ns(t), at.order, at.effect_ns, live, values or {}, reg))
+        self.story.readings.append(
+            Reading(about, at_ns(t), at.order, at.effect_ns, live, values or {}, reg, state)
+        )
 
     def record(self, record: Any) -> None:
         """Add a record that belongs to the last message."""
