@@ -36,6 +36,7 @@ REASONS = {
     "needs a broker": {"record", "simulate"},
     "needs servers": {"drill"},
     "takes minutes": {"bench", "simulate"},
+    "needs data that is not shipped": {"score"},
 }
 #: Commands that are never run here.
 EXCUSED = REASONS["runs until stopped"] | {"record", "drill"}

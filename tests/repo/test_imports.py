@@ -30,7 +30,7 @@ OUTSIDE = {
 SEES_ALL = (
     "pipeline/flow.py", "pipeline/supervisor.py", "pipeline/cli.py", "pipeline/commands/", "pipeline/ingest",
     "pipeline/egress", "pipeline/worker", "pipeline/replay", "pipeline/demo",
-    "pipeline/drill", "pipeline/bench", "pipeline/engine.py",
+    "pipeline/drill", "pipeline/bench", "pipeline/engine.py", "pipeline/scoring/",
 )  # fmt: skip
 #: Stages and what they are made of: they import models, their own parts, and no other stage.
 STAGES = ("decode", "order", "detect", "bill", "control", "emit")
