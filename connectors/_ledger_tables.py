@@ -19,7 +19,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 metadata: Final = MetaData()
 
@@ -48,7 +48,9 @@ intervals: Final = Table(
     Column("energy_mwh", BigInteger),
     Column("quality", String, nullable=False),
     Column("revision", BigInteger, nullable=False),
+    Column("changed", BigInteger, nullable=False, server_default="0"),
     Index("intervals_by_start", "start_ms"),
+    Index("intervals_by_change", "changed"),
     sqlite_with_rowid=False,
 )
 

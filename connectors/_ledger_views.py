@@ -50,6 +50,29 @@ def views(dialect: str) -> dict[str, str]:
                 sum(CASE WHEN quality = 'estimated' THEN 1 ELSE 0 END) AS quarters_estimated,
                 sum(CASE WHEN quality = 'missing' THEN 1 ELSE 0 END) AS quarters_missing
             FROM intervals GROUP BY site, station, evse, {day}""",
+        "v_energy_month_site": f"""
+            WITH quarters AS (
+                SELECT site, start_ms, sum(energy_mwh) AS mwh, count(*) AS evse_quarters,
+                    sum(CASE WHEN energy_mwh IS NULL THEN 1 ELSE 0 END) AS missing
+                FROM intervals GROUP BY site, start_ms
+            ), placed AS (
+                SELECT q.*, m.month, m.time_zone, row_number() OVER (
+                    PARTITION BY q.site, m.month ORDER BY coalesce(q.mwh, 0) DESC, q.start_ms) AS place
+                FROM quarters q JOIN site_months m
+                    ON m.site = q.site AND q.start_ms >= m.start_ms AND q.start_ms < m.end_ms
+            )
+            SELECT site, month, min(time_zone) AS time_zone, {wh("sum(mwh)")} AS energy_wh,
+                CAST(sum(evse_quarters) AS bigint) AS quarters,
+                CAST(sum(missing) AS bigint) AS quarters_missing,
+                {wh("(4 * max(CASE WHEN place = 1 THEN mwh END))")} AS peak_w,
+                max(CASE WHEN place = 1 THEN start_ms END) AS peak_start_ms
+            FROM placed GROUP BY site, month""",
+        "v_sessions_billable": f"""
+            SELECT site, station, evse, connector, transaction_id, revision, start_ms, end_ms,
+                {utc("start_ms", second)} AS start_utc, {utc("end_ms", second)} AS end_utc,
+                {wh("energy_mwh")} AS energy_wh, {wh("begin_mwh")} AS begin_wh, {wh("end_mwh")} AS end_wh,
+                flags, token_type, token_hash
+            FROM sessions WHERE state = 'complete' AND energy_mwh IS NOT NULL""",
         "v_open_findings": f"""
             SELECT finding_id, code, severity, site, node, station, evse, connector, source, planned, score,
                 {utc("raised_at", second)} AS raised_utc, {utc("start", second)} AS start_utc,

@@ -21,18 +21,23 @@ from sqlalchemy.sql.dml import Insert
 from models.errors import Refused, StorageError
 from models.outputs import (
     Account,
+    CdrRow,
     DeviceRow,
     FindingChange,
     IntervalRow,
     LateRow,
     LatestRow,
     RollupRow,
+    SessionRow,
+    TariffRow,
 )
 from models.records import Dead
 
+from . import _ledger_billing as b
 from . import _ledger_tables as t
 from ._ledger_account import AccountBook
 from ._ledger_engine import open_engine, parse_url, shown, translated
+from ._ledger_upgrade import upgrade
 from ._ledger_views import views
 
 Row = dict[str, Any]
@@ -74,6 +79,11 @@ def _plain_row(_shard: int, record: msgspec.Struct) -> Row:
     return msgspec.structs.asdict(record)
 
 
+def _session_row(_shard: int, record: SessionRow) -> Row:
+    flags, body = msgspec.json.encode(record.flags).decode(), _json(record.body)
+    return msgspec.structs.asdict(record) | {"flags": flags, "body": body}
+
+
 def _latest_row(_shard: int, record: LatestRow) -> Row:
     power = record.values.get("power_w")
     known = power is not None and power == power
@@ -102,6 +112,12 @@ _UPSERTS: Final[dict[str, tuple[type, tuple[_Upsert, ...]]]] = {
     "latest": (LatestRow, (_Upsert(t.latest, _latest_row, "time_ms", equal=True),)),
     "rollups": (RollupRow, (_Upsert(t.rollup_1m, _plain_row, "readings", equal=True),)),
     "late": (LateRow, (_Upsert(t.late, _plain_row),)),
+    "sessions": (
+        SessionRow,
+        (_Upsert(b.sessions, _session_row, "revision"), _Upsert(b.session_revisions, _session_row)),
+    ),
+    "cdrs": (CdrRow, (_Upsert(b.cdrs, _plain_row),)),
+    "tariffs": (TariffRow, (_Upsert(b.tariffs, _plain_row, "last_updated_ms"),)),
     "dead": (Dead, (_Upsert(t.dead, _dead_row),)),
 }
 
@@ -198,7 +214,7 @@ class Ledger:
                 self._book.apply(db, [record for _, record in decoded])
             else:
                 for rule, statement in self._statements[stream]:
-                    db.execute(statement, _rows(rule, decoded))
+                    db.execute(statement, number_changes(db, rule.table, _rows(rule, decoded)))
         return len(decoded)
 
     def closes(self) -> dict[str, Any]:
@@ -226,12 +242,22 @@ class Ledger:
         """Create tables and views, or check that they are ours."""
         with self._engine.begin() as db:
             if inspect(db).has_table(t.meta.name):
+                upgrade(db, self._engine.dialect.name)
                 check_version(db, shown(self.url))
                 return
             t.metadata.create_all(db)
             for name, select_text in views(self._engine.dialect.name).items():
                 db.exec_driver_sql(f"CREATE VIEW {name} AS {select_text}")
             db.execute(insert(t.meta), {"name": "schema_version", "value": str(t.SCHEMA_VERSION)})
+
+
+def number_changes(db: Connection, table: Table, rows: list[Row]) -> list[Row]:
+    """Give each row the next number of its table's cursor `changed`, if the table has one."""
+    if "changed" in table.c:
+        last = int(db.execute(select(func.coalesce(func.max(table.c.changed), 0))).scalar_one())
+        for number, row in enumerate(rows, start=last + 1):
+            row["changed"] = number
+    return rows
 
 
 def check_version(db: Connection, where: str) -> None:

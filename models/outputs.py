@@ -25,6 +25,9 @@ STREAMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "dead": ("msgpack list of models.records.Dead", ("ledger",)),
     "account": ("msgpack list of Account", ("ledger",)),
     "rollups": ("msgpack list of RollupRow", ("ledger",)),
+    "sessions": ("msgpack list of SessionRow", ("ledger",)),
+    "cdrs": ("msgpack list of CdrRow", ("ledger",)),
+    "tariffs": ("msgpack list of TariffRow", ("ledger",)),
     "publish": ("msgpack list of Publish", ("mqtt",)),
 }
 
@@ -147,6 +150,62 @@ class LateRow(msgspec.Struct, frozen=True, kw_only=True):
     first_ms: int
     last_ms: int
     count: int
+
+
+class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One transaction as it stands. Natural key: (site, station, transaction_id); a higher `revision`
+    replaces a lower one.
+
+    `body` is the line of ``sessions.jsonl``; the other fields are what is searched and summed. Unknown is
+    None, never 0.
+    """
+
+    site: str
+    station: str
+    transaction_id: str
+    revision: int
+    evse: int | None
+    connector: int | None
+    start_ms: int | None
+    end_ms: int | None
+    energy_mwh: int | None
+    begin_mwh: int | None
+    end_mwh: int | None
+    state: str  # open, incomplete, complete, review, credited
+    flags: tuple[str, ...]
+    token_type: str = ""
+    token_hash: str = ""
+    body: dict[str, Any] = {}
+
+
+class CdrRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One bill. Natural key: `id`; a bill never changes, so the first record of an id stays.
+
+    `body` is the OCPI object as JSON text, kept to the byte; (site, station, transaction_id, revision) is
+    what it bills.
+    """
+
+    id: str
+    revision: int
+    site: str
+    station: str
+    transaction_id: str
+    credit: bool
+    credit_reference_id: str | None
+    ocpi_version: str  # 2.2.1, 2.3.0
+    last_updated_ms: int
+    body: str
+
+
+class TariffRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One OCPI tariff. Natural key: (country_code, party_id, id); the greatest `last_updated_ms` wins."""
+
+    country_code: str
+    party_id: str
+    id: str
+    ocpi_version: str
+    last_updated_ms: int
+    body: str
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,17 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, select
 
 from connectors import _ledger_tables as t
 from models.outputs import (
     Account,
+    CdrRow,
     DeviceRow,
     FindingChange,
     IntervalRow,
     LateRow,
     LatestRow,
     RollupRow,
+    SessionRow,
+    TariffRow,
 )
 from models.records import Dead
 
@@ -76,6 +79,33 @@ def rollup(minute: int = 0, evse: int = 1, **kw: Any) -> RollupRow:
     return RollupRow(**(base | kw))
 
 
+def session(revision: int = 1, **kw: Any) -> SessionRow:
+    base: dict[str, Any] = {
+        "site": "depot", "station": "cs1", "evse": 1, "connector": 1, "transaction_id": "tx1",
+        "revision": revision, "start_ms": 1_000, "end_ms": 3_601_000, "energy_mwh": 11_000_000 + revision,
+        "begin_mwh": 0, "end_mwh": 11_000_000 + revision, "state": "complete", "flags": (),
+        "token_type": "ISO14443", "token_hash": "h1", "body": {"revision": revision},
+    }  # fmt: skip
+    return SessionRow(**(base | kw))
+
+
+def cdr(id: str = "c1", **kw: Any) -> CdrRow:
+    base: dict[str, Any] = {
+        "id": id, "revision": 1, "site": "depot", "station": "cs1", "transaction_id": "tx1", "credit": False,
+        "credit_reference_id": None, "ocpi_version": "2.2.1", "last_updated_ms": 5_000,
+        "body": '{"id":"' + id + '"}',
+    }  # fmt: skip
+    return CdrRow(**(base | kw))
+
+
+def tariff(updated_ms: int = 1, **kw: Any) -> TariffRow:
+    base: dict[str, Any] = {
+        "country_code": "DE", "party_id": "ABC", "id": "t1", "ocpi_version": "2.2.1",
+        "last_updated_ms": updated_ms, "body": '{"n":' + str(updated_ms) + "}",
+    }  # fmt: skip
+    return TariffRow(**(base | kw))
+
+
 def late(order: int = 1) -> LateRow:
     return LateRow(shard=0, order=order, site="depot", station="cs1", evse=1, first_ms=1, last_ms=2, count=3)
 
@@ -95,11 +125,14 @@ def account(first: int, end: int, shard: int = 0, held: int = 0, **kw: Any) -> A
 
 
 def dump(url: str) -> dict[str, list[tuple[Any, ...]]]:
-    """Return every row of every table, sorted."""
+    """Return every row of every table, sorted; without `changed`, which tells in what order rows came."""
     engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
     with engine.connect() as db:
         found = {
-            table.name: sorted((tuple(row) for row in db.execute(table.select())), key=repr)
+            table.name: sorted(
+                (tuple(row) for row in db.execute(select(*(c for c in table.c if c.name != "changed")))),
+                key=repr,
+            )
             for table in t.metadata.sorted_tables
         }
     engine.dispose()

@@ -31,6 +31,7 @@ from ._ledger_records import (
     Record,
     account,
     blob,
+    cdr,
     change,
     dead,
     device,
@@ -39,6 +40,8 @@ from ._ledger_records import (
     late,
     newest,
     rollup,
+    session,
+    tariff,
 )
 
 
@@ -84,6 +87,9 @@ POOL: list[Record] = (
     + [("latest", 0, blob(newest(n))) for n in (1_000, 2_000, 3_000)]
     + [("rollups", 0, blob(rollup(m, readings=r))) for m in (0, 1) for r in (3, 6)]
     + [("late", 0, blob(late(n))) for n in (1, 2)]
+    + [("sessions", 0, blob(session(n), session(n, transaction_id="tx2", state="review"))) for n in (1, 2, 3)]
+    + [("cdrs", 0, blob(cdr(i))) for i in ("c1", "c2")]
+    + [("tariffs", 0, blob(tariff(n))) for n in (1, 2)]
     + [("dead", s, blob(dead(n, d))) for s in (0, 1) for n in (1, 2) for d in ("x", "y")]
 )
 
@@ -135,6 +141,10 @@ def test_the_expected_tables_hold_the_highest_revisions(expected: dict[str, list
     assert expected["devices"][0][6] == "1.2"
     assert expected["latest"][0][3] == 3_000
     assert len(expected["dead"]) == 8
+    assert [row[3] for row in expected["sessions"]] == [3, 3]
+    assert len(expected["session_revisions"]) == 6
+    assert len(expected["cdrs"]) == 2
+    assert [row[5] for row in expected["tariffs"]] == ['{"n":2}']
 
 
 def test_views_show_exact_energy(ledger: Ledger, url: str) -> None:
@@ -289,7 +299,7 @@ def test_a_ledger_of_a_newer_program_is_left_alone(ledger: Ledger, url: str) -> 
         db.execute("UPDATE ledger_meta SET value = '99'")
     db.close()
     with pytest.raises(
-        StorageError, match="has schema version 99, this program reads and writes 1: use the prog"
+        StorageError, match="has schema version 99, this program reads and writes 2: use the prog"
     ):
         Ledger(url)
     with pytest.raises(StorageError, match="schema version 99"):
