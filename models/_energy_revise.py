@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ._energy_archive import COLUMNS, Archive, Quarters
-from ._energy_run import LATE, ORDER, Readings, Work, first_newer, late_end, take_newer
+from ._energy_run import LATE, ORDER, Work, first_newer, late_end, take_newer
 from ._energy_segments import late_group
-from ._energy_table import QUARTER_MS, SLOT_DTYPE, Hot, Inventory, Rules
+from ._energy_table import QUARTER_MS, SLOT_DTYPE, Hot, Inventory, Readings, Rules
 from .batch import I64
 from .units import NO_TIME
 
@@ -51,8 +51,7 @@ def _revise(
     used = int(work.out.used[0])
     scratch = np.zeros(newest - lowest + 1, np.int64), np.zeros(newest - lowest + 1, np.uint8)
     late_group(
-        wide, 0, late.time_ns, late.reg_mwh, at.start, at.stop, int(late.order[at.start]), one, rules,
-        work.out, *scratch, work.counters, frozen,
+        wide, 0, late, at.start, at.stop, one, rules, work.out, *scratch, work.counters, frozen,
     )  # fmt: skip
     work.out.evse[used : int(work.out.used[0])] = e
     changed = _rows(wide, e, max(lowest, int(wide.evse["first"][0])), hot_from, stored)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from ._energy_kernels import (
+    LATE_CONFLICTS,
     NEVER,
     SLACK_MWH,
     deadline_ms,
@@ -13,10 +14,10 @@ from ._energy_kernels import (
     quarters_to,
     settle_by_tick,
 )
-from ._energy_segments import late_group, needs_archive, reading
-from ._energy_table import QUARTER_MS, Evicted, Hot, Inventory, Out, Rules
+from ._energy_segments import continues, late_group, needs_archive, reading
+from ._energy_table import QUARTER_MS, Evicted, Hot, Inventory, Out, Readings, Rules
 from ._kernel import kernel
-from .batch import I32, I64, U8
+from .batch import I64, U8
 from .units import NO_REGISTER
 
 # What the kernel stopped for
@@ -36,16 +37,6 @@ CURSOR_SIZE: Final = 7
 
 #: Room that any single step may need beyond the quarters it passes.
 ROOM_SPARE: Final = 24
-
-
-class Readings(NamedTuple):
-    """Columns of a `ReadingBatch`; late ones by (EVSE, order, time), all with a register."""
-
-    evse: I32
-    time_ns: I64
-    order: I64
-    effect_ns: I64
-    reg_mwh: I64
 
 
 class Ticks(NamedTuple):
@@ -124,9 +115,9 @@ def _count_up(hot: Hot, e: int, rows: Readings, i: int, before: int, upto: int, 
 
 @kernel
 def late_end(late: Readings, j: int) -> int:
-    """Return the end of the late readings of the EVSE and order of late reading j."""
-    e, order = late.evse[j], late.order[j]
-    while j < len(late.evse) and late.evse[j] == e and late.order[j] == order:
+    """Return the end of the late readings of the EVSE, order and kind of late reading j."""
+    e, order, beside = late.evse[j], late.order[j], late.beside[j]
+    while j < len(late.evse) and late.evse[j] == e and late.order[j] == order and late.beside[j] == beside:
         j += 1
     return j
 
@@ -163,7 +154,7 @@ def _take_late(hot: Hot, e: int, late: Readings, j: int, inv: Inventory, rules: 
         return ROOM
     if newer > j:
         late_group(
-            hot, e, late.time_ns, late.reg_mwh, j, newer, late.order[j], inv, rules, work.out,
+            hot, e, late, j, newer, inv, rules, work.out,
             work.before_energy, work.before_quality, work.counters, False,
         )  # fmt: skip
     take_newer(hot, e, late, newer, end, inv, rules, work)
@@ -176,6 +167,9 @@ def take_newer(
 ) -> None:
     """Take in late readings j to end, by time, that are new to the register's series."""
     for i in range(j, end):
+        if late.beside[i] != 0 and not continues(hot, e, late.time_ns[i] // 1_000_000, late.reg_mwh[i], inv):
+            work.counters[LATE_CONFLICTS] += 1
+            continue
         reading(
             hot, e, late.time_ns[i] // 1_000_000, late.reg_mwh[i], late.order[i],
             late.effect_ns[i] // 1_000_000, inv, rules, work.out, work.evicted, work.counters,

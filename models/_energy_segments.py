@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from ._energy_kernels import (
     JUMPS,
@@ -13,6 +13,7 @@ from ._energy_kernels import (
     RESETS,
     RETURNS,
     ROLLOVERS,
+    SLACK_MWH,
     SMALL_FALLS,
     TOO_LATE,
     append,
@@ -27,6 +28,7 @@ from ._energy_table import (
     Hot,
     Inventory,
     Out,
+    Readings,
     Rules,
     freeze,
     point_before,
@@ -37,6 +39,9 @@ from ._energy_table import (
 from ._kernel import kernel
 from .batch import I64, U8
 from .units import NO_TIME
+
+#: Longest time over which a transaction's register may have added energy beyond the last reading.
+BESIDE_SPAN_MS: Final = 2 * 3_600_000
 
 
 @kernel
@@ -140,6 +145,26 @@ def _rise(hot: Hot, e: int, t: int, r: int, slope_mwh: float, known: bool, count
 
 
 @kernel
+def continues(hot: Hot, e: int, t: int, r: int, inv: Inventory) -> bool:
+    """Return whether a transaction's register, newer than all that counts, goes on from there.
+
+    It may be read at another moment than its time says, or count from another zero than the readings do:
+    it never shows that a register fell or jumped. Where the readings' register restarts it may add but
+    little, since a lifetime register beside one of the session would.
+    """
+    rec = hot.evse[e]
+    if rec["newest"] < 0 or inv.generation[e] != rec["generation"]:
+        return True
+    t_last, u_last = last_point(hot, e)
+    step = r + rec["off"] - u_last
+    if step < 0 or rec["level"] != 0:
+        return False
+    if rec["low"] != 0:
+        return bool(step <= SLACK_MWH)
+    return bool(plausible(step, min(t - t_last, BESIDE_SPAN_MS), slope(inv.p_max_w[e])))
+
+
+@kernel
 def reading(
     hot: Hot, e: int, t: int, r: int, order: int, effect_ms: int, inv: Inventory, rules: Rules, out: Out,
     evicted: Evicted, counters: I64,
@@ -203,10 +228,11 @@ def _shift(hot: Hot, e: int, begin_t: int, d: int) -> None:
 
 
 @kernel
-def _unwrap_in_break(hot: Hot, e: int, t: int, r: int, slope_mwh: float) -> tuple[int, bool]:
+def _unwrap_in_break(hot: Hot, e: int, t: int, r: int, slope_mwh: float, beside: int) -> tuple[int, bool]:
     """Return (unwrapped register, whether it fits) of a late reading between two segments.
 
-    It belongs to the end of the one or to the beginning of the other, whichever is nearer.
+    It belongs to the end of the one or to the beginning of the other, whichever is nearer. A transaction's
+    register (`beside`) moves no segment.
     """
     rec = hot.evse[e]
     as_a, as_b = r + rec["a_off"], r + rec["off"]
@@ -218,6 +244,8 @@ def _unwrap_in_break(hot: Hot, e: int, t: int, r: int, slope_mwh: float) -> tupl
         rec["b_t"] = t
         rec["b_u"] = as_b
         return as_b, True
+    if beside != 0:
+        return 0, False
     beyond_a, before_b = as_a - rec["b_u"], rec["a_u"] - as_b
     fits_a = beyond_a >= 0 and plausible(as_a - rec["a_u"], t - rec["a_t"], slope_mwh)
     fits_b = before_b >= 0 and plausible(rec["b_u"] - as_b, rec["b_t"] - t, slope_mwh)
@@ -264,7 +292,7 @@ def _offset_from(hot: Hot, e: int, q: int) -> int:
 
 
 @kernel
-def _insert(hot: Hot, e: int, t: int, r: int, slope_mwh: float) -> bool:
+def _insert(hot: Hot, e: int, t: int, r: int, slope_mwh: float, beside: int) -> bool:
     """Add a point not newer than the newest; return whether it agrees with what counts already.
 
     A point between the first and the last of its quarter changes nothing. Another lies between the last
@@ -275,7 +303,7 @@ def _insert(hot: Hot, e: int, t: int, r: int, slope_mwh: float) -> bool:
     x = t - q * QUARTER_MS
     u, placed = 0, False
     if rec["a_t"] < t < rec["b_t"]:
-        u, placed = _unwrap_in_break(hot, e, t, r, slope_mwh)
+        u, placed = _unwrap_in_break(hot, e, t, r, slope_mwh, beside)
         if not placed:
             return False
     slot = hot.slots[e, q % hot.slots.shape[1]]
@@ -300,7 +328,8 @@ def _insert(hot: Hot, e: int, t: int, r: int, slope_mwh: float) -> bool:
     u = r + off
     if u > u1 or (t0 != NO_TIME and u < u0):
         return False
-    if t0 == NO_TIME and r == 0 and not plausible(u1 - u, t1 - t, slope_mwh):
+    doubtful = r == 0 or beside != 0
+    if t0 == NO_TIME and doubtful and not plausible(u1 - u, t1 - t, slope_mwh):
         return False
     if is_first:
         slot["t_first"] = x
@@ -334,10 +363,10 @@ def needs_archive(hot: Hot, e: int, t: int) -> bool:
 
 @kernel
 def late_group(
-    hot: Hot, e: int, time_ns: I64, reg_mwh: I64, begin: int, end: int, order: int, inv: Inventory,
-    rules: Rules, out: Out, before_energy: I64, before_quality: U8, counters: I64, last_chance: bool,
+    hot: Hot, e: int, late: Readings, begin: int, end: int, inv: Inventory, rules: Rules, out: Out,
+    before_energy: I64, before_quality: U8, counters: I64, last_chance: bool,
 ) -> None:  # fmt: skip
-    """Add late readings begin to end, by time and none newer than the newest; put out what changed.
+    """Add late readings begin to end of one order, by time and none newer than the newest; put out changes.
 
     `before_energy` and `before_quality` are scratch, shape (width,). `last_chance`: nothing before the
     window can be put out again.
@@ -353,10 +382,10 @@ def late_group(
         freeze(hot, e, newest - width + 1, rules.tolerance_ms)
     slope_mwh = slope(inv.p_max_w[e])
     for i in range(begin, end):
-        t = time_ns[i] // 1_000_000
+        t = late.time_ns[i] // 1_000_000
         if t // QUARTER_MS <= newest - width:
             counters[TOO_LATE] += 1
-        elif not _insert(hot, e, t, reg_mwh[i], slope_mwh):
+        elif not _insert(hot, e, t, late.reg_mwh[i], slope_mwh, late.beside[i]):
             counters[LATE_CONFLICTS] += 1
     for q in range(max(rec["first"], newest - width + 1), settled + 1):
         k = q % width
@@ -364,7 +393,7 @@ def late_group(
         if q >= lowest and energy == before_energy[k] and quality == before_quality[k]:
             continue
         hot.revision[e, k] += 1
-        put(out, order, e, q, energy, quality, int(hot.revision[e, k]))
+        put(out, late.order[begin], e, q, energy, quality, int(hot.revision[e, k]))
         if q == newest:
             rec["open_e"] = energy
             rec["open_q"] = quality

@@ -75,6 +75,17 @@ SLOT_DTYPE: Final = np.dtype(
 )
 
 
+class Readings(NamedTuple):
+    """Columns of a `ReadingBatch`; late ones by (EVSE, order, beside, time), all with a register."""
+
+    evse: I32
+    time_ns: I64
+    order: I64
+    effect_ns: I64
+    reg_mwh: I64
+    beside: U8  # 1: of a transaction, read at a moment of its own
+
+
 class Hot(NamedTuple):
     """The window of each EVSE; quarter q lies in column q modulo the width."""
 

@@ -20,6 +20,7 @@ IN_ORDER: Final = 0
 LATE: Final = 1
 REPEATED: Final = 2
 INVALID: Final = 3
+BESIDE: Final = 4  # a transaction's register at an EVSE whose readings carry registers: for energy only
 
 
 class EvseState(NamedTuple):
@@ -33,7 +34,7 @@ class EvseState(NamedTuple):
     wait_ns: I64  # (evses, WAITING) times of the registers that wait, ascending, NO_TIME = none
     wait_mwh: I64
     wait_until_ns: I64  # journaled time at which each is placed at the latest
-    metered: U8  # (evses,) 1 once a reading carried a register: transactions' registers are then not needed
+    metered: U8  # (evses,) 1 once a reading carried a register: transactions' registers then stand beside
 
 
 class Rows(NamedTuple):
@@ -174,6 +175,7 @@ def _place(
 @kernel
 def _place_register(s: EvseState, out: Placed, e: int, time_ns: int, reg: int, rank: int) -> None:
     if s.metered[e]:
+        _place(s, out, e, time_ns, reg, rank, -1, BESIDE)
         return
     if s.newest_ns[e] != NO_TIME and time_ns <= s.newest_ns[e]:
         fate = REPEATED if _was_seen(s, e, time_ns, reg) else LATE

@@ -33,6 +33,13 @@ does not matter. The newest quarters are in arrays, older ones in the archive fo
 reading that contradicts its neighbours is counted and ignored. Late readings take effect at the next tick
 (or the end of the log), so that those of a second make one revision. At the edge of what can be revised the
 border value stays, so sums stay exact.
+
+Registers of transactions
+-------------------------
+Where readings carry registers, those of begin and end messages count as late readings do, with one
+difference: they are read at moments of their own, or from another zero, so one that contradicts the readings
+around it (lower than the last, an implausible rise) is counted and ignored. They give what flowed before an
+EVSE's first reading and after its last.
 """
 
 from __future__ import annotations
@@ -45,7 +52,7 @@ from numpy.typing import NDArray
 
 from ._energy_archive import COLUMNS, Archive, MemoryArchive, Quarters, Retention
 from ._energy_kernels import COUNTERS, NEVER, counter_values, flush_kernel
-from ._energy_late import join, no_readings, readings_of, release, release_all, with_register
+from ._energy_late import behind, join, no_readings, readings_of, release, release_all, take, with_register
 from ._energy_revise import revise
 from ._energy_run import (
     ARCHIVE,
@@ -56,7 +63,6 @@ from ._energy_run import (
     LATE,
     NEED,
     SCAN,
-    Readings,
     Ticks,
     Work,
     run_kernel,
@@ -70,6 +76,7 @@ from ._energy_table import (
     SLOT_DTYPE,
     Hot,
     Inventory,
+    Readings,
     Rules,
     evicted_arrays,
     out_arrays,
@@ -79,11 +86,11 @@ from .batch import TICK, MessageColumns, ReadingBatch
 from .devices import DeviceTable
 from .errors import ConfigError, SnapshotError
 from .outputs import IntervalRow
-from .units import NS_PER_MS, NS_PER_S
+from .units import NO_TIME, NS_PER_MS, NS_PER_S
 
 __all__ = ["Archive", "EnergyConfig", "EnergyMeter", "MemoryArchive", "Quarters", "Retention"]
 
-VERSION: Final = 1
+VERSION: Final = 2
 _QUALITIES: Final = ("measured", "interpolated", "estimated", "missing")
 _ROOM: Final = 1024
 _NO_TICKS: Final = Ticks(np.zeros(0, np.int64), np.zeros(0, np.int64))
@@ -158,6 +165,8 @@ class EnergyMeter:
         self._bound = NEVER
         self._order = 0  # the next one
         self._waiting = no_readings()  # late ones, for the next tick
+        self._beside_ns = np.full(16, NO_TIME, np.int64)  # newest register of a transaction taken, by EVSE
+        self._with_beside = False  # whether there is any
         self._names: list[tuple[str, str, int]] = []
         if resume_state is not None:
             self._load(resume_state)
@@ -166,26 +175,51 @@ class EnergyMeter:
         self._run(no_readings(), no_readings(), _NO_TICKS, DeviceTable())
 
     def process(
-        self, rows: ReadingBatch, late: ReadingBatch, messages: MessageColumns, devices: DeviceTable
+        self,
+        rows: ReadingBatch,
+        late: ReadingBatch,
+        messages: MessageColumns,
+        devices: DeviceTable,
+        beside: ReadingBatch | None = None,
     ) -> list[IntervalRow]:
         """Take in one batch; return the intervals put out, sorted by what caused them, EVSE and start.
 
-        `rows` and `late` are grouped by EVSE and non-decreasing in `order` within each; `messages` tells
-        the ticks.
+        `rows`, `late` and `beside` (registers of transactions) are grouped by EVSE and non-decreasing in
+        `order` within each; `messages` tells the ticks.
         """
         self._reserve(devices.n_evses)
         chosen = messages.kind == TICK
         ticks = Ticks(messages.order[chosen], messages.effect_ns[chosen] // NS_PER_MS)
         if len(late):
             self._waiting = join(self._waiting, with_register(readings_of(late)))
+        if beside is not None and len(beside):
+            self._waiting = join(self._waiting, with_register(readings_of(beside, 1)))
+        taken = self._in_front(readings_of(rows), ticks)
         due = no_readings()
         if len(self._waiting.evse) and len(ticks.order):
             due, self._waiting = release(self._waiting, ticks)
-        self._run(readings_of(rows), due, ticks, devices)
-        for order in (messages.order, rows.order, late.order):
+        self._run(taken, due, ticks, devices)
+        extra = late if beside is None else beside
+        for order in (messages.order, rows.order, late.order, extra.order):
             if len(order):
                 self._order = max(self._order, int(order.max()) + 1)
         return self._drain(devices)
+
+    def _in_front(self, rows: Readings, ticks: Ticks) -> Readings:
+        """Let readings behind a register of a transaction that was taken before them wait as late ones."""
+        due = no_readings()
+        if len(self._waiting.evse) and len(ticks.order) and self._waiting.beside.any():
+            due, _ = release(self._waiting, ticks)
+            due = take(due, due.beside != 0)
+            self._with_beside = True
+        if not self._with_beside:
+            return rows
+        late = behind(rows, self._beside_ns, due)
+        np.maximum.at(self._beside_ns, due.evse, due.time_ns)
+        if not late.any():
+            return rows
+        self._waiting = join(self._waiting, with_register(take(rows, late)))
+        return take(rows, ~late)
 
     def flush(self, devices: DeviceTable) -> list[IntervalRow]:
         """Put out the open quarters up to their last register: the end of a log."""
@@ -203,7 +237,7 @@ class EnergyMeter:
 
     def nbytes(self) -> int:
         """Return the bytes of state held for the EVSEs known; the archive is not counted."""
-        per_evse = self._hot.evse.itemsize + HOT_QUARTERS * (SLOT_DTYPE.itemsize + 4)
+        per_evse = self._hot.evse.itemsize + HOT_QUARTERS * (SLOT_DTYPE.itemsize + 4) + 8
         return int(self._n * per_evse)
 
     def snapshot(self) -> dict[str, Any]:
@@ -214,6 +248,7 @@ class EnergyMeter:
         state["evses"] = {name: hot.evse[name][: self._n].copy() for name in hot.evse.dtype.names}
         state["slots"] = {name: hot.slots[name][: self._n].copy() for name in SLOT_DTYPE.names or ()}
         state["waiting"] = {name: column.copy() for name, column in self._waiting._asdict().items()}
+        state["beside_ns"] = self._beside_ns[: self._n].copy()
         state["revision"] = hot.revision[: self._n].copy()
         return state
 
@@ -235,6 +270,8 @@ class EnergyMeter:
         for name, values in state["slots"].items():
             self._hot.slots[name][:n] = values
         self._hot.revision[:n] = state["revision"]
+        self._beside_ns[:n] = state["beside_ns"]
+        self._with_beside = bool((state["beside_ns"] != NO_TIME).any())
         self._counters[:] = state["counters"]
         self._order = int(state["order"])
         self._waiting = Readings(**{name: column.copy() for name, column in state["waiting"].items()})
@@ -246,6 +283,7 @@ class EnergyMeter:
         room = len(self._hot.revision)
         if self._n > room:
             more = _blank(max(self._n, 2 * room) - room)
+            self._beside_ns = np.append(self._beside_ns, np.full(len(more.revision), NO_TIME, np.int64))
             self._hot = Hot(*(np.concatenate([a, b]) for a, b in zip(self._hot, more, strict=True)))
 
     def _run(self, rows: Readings, late: Readings, ticks: Ticks, devices: DeviceTable) -> None:

@@ -5,10 +5,11 @@ sorted by (EVSE, time) and those of equal EVSE and time (several series of one s
 one. A reading that is not newer than what its EVSE already had is late (billing still takes it), or a
 duplicate when its time and register were seen among the last `RECENT` of its EVSE.
 
-Of an EVSE whose readings never carry a register, those that arrive with transaction messages are readings
-too. They wait until the readings of their EVSE reach their time, or until a bound in journaled time, so
-that a begin or end register stands at its place. Where readings do carry registers, these alone count:
-stations read the two at different moments, and a mixture would seem to run backwards.
+Registers that arrive with transaction messages wait until the readings of their EVSE reach their time, or
+until a bound in journaled time, so that a begin or end register stands at its place. Of an EVSE whose
+readings never carry a register they are readings too. Where readings do carry registers they stand beside
+them, for energy only: stations read the two at different moments, and a mixture would seem to run
+backwards. A register at the very time of a reading is not needed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._ordering_kernels import (
+    BESIDE,
     HISTORY,
     IN_ORDER,
     LATE,
@@ -64,6 +66,7 @@ class Ordered:
 
     rows: ReadingBatch
     late: ReadingBatch
+    beside: ReadingBatch  # registers of transactions, for energy only
     counts: I64  # wire readings by fate: in order, late, repeated, invalid
 
 
@@ -151,7 +154,7 @@ class Orderer:
         counts = np.zeros(4, np.int64)
         count_kernel(head, out.source, out.fate, used, counts)
         batches = []
-        for fate in (IN_ORDER, LATE):
+        for fate in (IN_ORDER, LATE, BESIDE):
             index = group_kernel(out.evse, out.fate, fate, self._n, used)
             source = out.source[index]
             values = np.empty((raw.values.shape[0], len(index)))
@@ -170,7 +173,7 @@ class Orderer:
                     raw.slot_of,
                 )
             )
-        return Ordered(batches[0], batches[1], counts)
+        return Ordered(batches[0], batches[1], batches[2], counts)
 
     def context(self, evse: int) -> int:
         """Return the newest context bits of an EVSE."""

@@ -24,6 +24,7 @@ class ShardBatch:
     devices: DeviceTable
     rows: ReadingBatch
     late: ReadingBatch
+    beside: ReadingBatch  # registers of transactions where readings carry registers too: for energy only
     messages: MessageColumns
     records: list[Record]
     dead: list[Dead]

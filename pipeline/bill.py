@@ -63,7 +63,9 @@ class BillStage:
 
     def process(self, batch: ShardBatch) -> list[ShardBatch]:
         """Add intervals and roll-ups to the batch."""
-        batch.intervals = self._energy.process(batch.rows, batch.late, batch.messages, batch.devices)
+        batch.intervals = self._energy.process(
+            batch.rows, batch.late, batch.messages, batch.devices, batch.beside
+        )
         batch.rollups = self._rollups.process(batch.rows, batch.messages, batch.devices)
         self._devices, self._end = batch.devices, batch.end
         return [batch]
@@ -80,6 +82,7 @@ class BillStage:
                 devices=self._devices,
                 rows=ReadingBatch.empty(),
                 late=ReadingBatch.empty(),
+                beside=ReadingBatch.empty(),
                 messages=_no_messages(),
                 records=[],
                 dead=[],

@@ -298,10 +298,11 @@ class OrderStage:
     ) -> ShardBatch:
         """Return the part of this run with low <= order < high."""
         whole = low < 0 and account is not None
-        rows, late = ordered.rows, ordered.late
+        rows, late, beside = ordered.rows, ordered.late, ordered.beside
         if not whole:
             rows = rows.take((rows.order >= low) & (rows.order < high))
             late = late.take((late.order >= low) & (late.order < high))
+            beside = beside.take((beside.order >= low) & (beside.order < high))
             messages = messages.take((messages.order >= low) & (messages.order < high))
         return ShardBatch(
             self.shard,
@@ -310,6 +311,7 @@ class OrderStage:
             self.devices,
             rows,
             late,
+            beside,
             messages,
             records,
             dead,

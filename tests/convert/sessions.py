@@ -1,8 +1,8 @@
 """Real sessions as a native log: two DC plugs (ev/epfl-dc-sessions), two workplaces (ev/acn-sessions).
 
 A session says when, where and how much; the log says it as a station would: Started and Ended with the
-register, a reading with each of them and a few between, at most two hours apart, the energy spread
-evenly over the stay.
+register, and a few readings after the begin, at most two hours apart, the energy spread evenly over the
+stay.
 Sessions that overlap an earlier one on the same plug, end before they begin or have no energy figure
 are left out and counted.
 """
@@ -128,9 +128,9 @@ class SessionLog:
         log.status(session.begin_ms, node, evse, "Occupied")
         plugged = {"seqNo": 0, "triggerReason": "CablePluggedIn", "chargingState": "Charging"}
         log.tx(session.begin_ms + 1, node, evse, session.tx_id, "Started", register, **plugged)
-        for k in range(count + 1):
+        for k in range(1, count + 1):
             share = k / count
-            t_ms = session.begin_ms + (stay * k // count or 2)
+            t_ms = session.begin_ms + stay * k // count
             at = register + session.energy_mwh * k // count
             row: list[float | None] = [round(power_w, 3), at / 1000]
             if session.soc:

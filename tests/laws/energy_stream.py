@@ -18,6 +18,7 @@ class Message:
     effect_ms: int
     rows: tuple[tuple[int, int, int | None], ...] = ()
     tick: bool = False
+    beside: tuple[tuple[int, int, int], ...] = ()  # registers of transactions
 
 
 @dataclass
@@ -57,6 +58,17 @@ class Orderer:
             np.array([message.effect_ms for message in messages], np.int64) * NS_PER_MS,
         )
         return _rows(good), _rows(late), columns
+
+
+def beside(messages: list[Message], columns: MessageColumns) -> ReadingBatch:
+    """Return the registers of transactions of one run whose messages are `columns`."""
+    return _rows(
+        [
+            (evse, t, int(order), message.effect_ms, register)
+            for message, order in zip(messages, columns.order, strict=True)
+            for evse, t, register in message.beside
+        ]
+    )
 
 
 def _rows(readings: list[tuple[int, int, int, int, int]]) -> ReadingBatch:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
+from models.batch import ReadingBatch
 from models.energy import EnergyConfig, MemoryArchive
 from models.errors import SnapshotError
 from models.outputs import IntervalRow
@@ -24,8 +25,9 @@ def batches() -> list[ShardBatch]:
     out = []
     for k in range(3):
         times = [T0 + 60_000 * (10 * k + i) for i in range(10)]
+        none = ReadingBatch.empty()
         rows, late, messages = orderer.batch([Message(t, ((0, t, (t - T0) // 100),)) for t in times])
-        out.append(ShardBatch(4, 10 * k, 10 * k + 10, devices, rows, late, messages, [], [], None))
+        out.append(ShardBatch(4, 10 * k, 10 * k + 10, devices, rows, late, none, messages, [], [], None))
     return out
 
 

@@ -372,7 +372,7 @@ def test_configuration_says_what_is_wrong() -> None:
 
 
 def test_a_snapshot_of_another_version_is_refused() -> None:
-    with pytest.raises(SnapshotError, match="version 99, this program reads 1"):
+    with pytest.raises(SnapshotError, match="version 99, this program reads 2"):
         EnergyMeter(EnergyConfig(), MemoryArchive(), {"version": 99})
 
 

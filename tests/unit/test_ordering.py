@@ -37,7 +37,9 @@ class Step:
 WAIT = 20 * S
 
 
-def feed(orderer: Orderer, steps: list[Step], first: int) -> tuple[ReadingBatch, ReadingBatch, list[int]]:
+def feed(
+    orderer: Orderer, steps: list[Step], first: int
+) -> tuple[ReadingBatch, ReadingBatch, ReadingBatch, list[int]]:
     """Run `steps`; the message at index i has order first + i and takes effect at that second."""
     order = first + np.arange(len(steps))
     effect = T0 + order * S
@@ -64,7 +66,7 @@ def feed(orderer: Orderer, steps: list[Step], first: int) -> tuple[ReadingBatch,
     for k, dtype in ((1, np.int32), (3, np.int16), (4, np.int16)):
         columns[k] = columns[k].astype(dtype)
     out = orderer.run(raw, Marks(*columns), order, effect, np.ones(len(steps), np.uint8))
-    return out.rows, out.late, out.counts.tolist()
+    return out.rows, out.late, out.beside, out.counts.tolist()
 
 
 def listed(batches: list[ReadingBatch]) -> list[tuple[Any, ...]]:
@@ -95,6 +97,7 @@ class Twin:
         self.waiting: dict[int, list[tuple[int, int, int]]] = {}
         self.rows: list[tuple[Any, ...]] = []
         self.late: list[tuple[Any, ...]] = []
+        self.beside: list[tuple[Any, ...]] = []
         self.metered: set[int] = set()
 
     def state(self, e: int, t: int) -> int:
@@ -116,7 +119,12 @@ class Twin:
 
     def release(self, e: int, order: int) -> None:
         t, reg, _ = self.waiting[e].pop(0)
-        if e not in self.metered:
+        self.register(e, t, reg, order)
+
+    def register(self, e: int, t: int, reg: int, order: int) -> None:
+        if e in self.metered:
+            self.beside.append((e, t, order, reg, self.state(e, t), (None, None)))
+        else:
             self.place(e, t, reg, order, (None, None))
 
     def run(self, steps: list[Step]) -> None:
@@ -161,8 +169,7 @@ class Twin:
         queue = self.waiting.setdefault(e, [])
         if len(queue) == 4:
             if t <= queue[0][0]:
-                if e not in self.metered:
-                    self.place(e, t, reg, order, (None, None))
+                self.register(e, t, reg, order)
                 return
             self.release(e, order)
         if all(w[0] != t for w in queue):
@@ -211,24 +218,26 @@ def test_equals_the_twin_for_any_split_and_restore(seed: int, cuts: list[int]) -
     twin = Twin()
     twin.run(steps)
     for bounds in ([0, len(steps)], [0, *sorted(set(cuts)), len(steps)]):
-        rows, late, state = [], [], None
+        rows, late, beside, state = [], [], [], None
         for a, b in itertools.pairwise(bounds):
             orderer = Orderer(OrderingConfig(), state)
             orderer.reserve(3)
-            in_order, behind, counts = feed(orderer, steps[a:b], a)
+            in_order, behind, registers, counts = feed(orderer, steps[a:b], a)
             assert sum(counts) == sum(len(s.rows) for s in steps[a:b])
             rows.append(in_order)
             late.append(behind)
+            beside.append(registers)
             state = orderer.snapshot()
         key = lambda r: (r[0], r[1], r[2], r[3])  # noqa: E731 - one sort key for both sides
         assert listed(rows) == sorted(twin.rows, key=key)
         assert listed(late) == sorted(twin.late, key=key)
+        assert listed(beside) == sorted(twin.beside, key=key)
 
 
 def test_readings_before_2010_are_invalid() -> None:
     orderer = Orderer(OrderingConfig())
     orderer.reserve(1)
-    rows, late, counts = feed(orderer, [Step(rows=[(0, 5 * S, 1, (1.0, 2.0))])], 0)
+    rows, late, _, counts = feed(orderer, [Step(rows=[(0, 5 * S, 1, (1.0, 2.0))])], 0)
     assert (len(rows), len(late), counts) == (0, 0, [0, 0, 0, 1])
 
 
@@ -239,7 +248,7 @@ def test_context_of_a_row_is_that_of_its_own_time() -> None:
         Step(mark=(0, T0 + 10 * S, STATE_KNOWN | IN_TRANSACTION, 0, NO_REGISTER)),
         Step(rows=[(0, T0 + t * S, NO_REGISTER, (1.0, 1.0)) for t in (5, 10, 15)]),
     ]
-    rows, _, _ = feed(orderer, steps, 0)
+    rows, _, _, _ = feed(orderer, steps, 0)
     assert rows.state.tolist() == [0, STATE_KNOWN | IN_TRANSACTION, STATE_KNOWN | IN_TRANSACTION]
 
 
