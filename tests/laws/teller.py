@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from models.records import Birth, Link, Operator, Origin, Record, StationEvent, Status, Transaction
 from tests.laws.cable_moods import CableMoods
+from tests.laws.moods import Moods
 from tests.naive.plain import Evse, Message, Reading, S, Story
 
 T0: Final = 1_780_000_020 * S
@@ -142,6 +143,7 @@ class _Teller:
         self.rng = random.Random(profile.seed)
         self.clocks = random.Random(profile.seed)
         self.cables = CableMoods(profile.seed, profile.hostility)
+        self.moods = Moods(profile.seed, profile.hostility)
         self.profile = profile
         self.odd = profile.hostility
         self.story = Story(
@@ -232,10 +234,11 @@ class _Teller:
         rng, odd = self.rng, self.odd
         cadence = round(self.profile.cadence_s * S)
         for evse in node.evses:
-            while (t := node.sampled[evse.row] + cadence) <= now:
+            while (t := node.sampled[evse.row] + cadence * self.moods.pace(evse.row)) <= now:
                 node.sampled[evse.row] = t
                 if rng.random() > 0.1 * odd:
                     values, reg = _values(node, evse, odd, self.profile.cadence_s)
+                    values |= self.moods.signal(evse.row)
                     self.cables.change(evse, values, (t - T0) / self.horizon_ns)
                     state = self.cables.state(evse)
                     node.buffer.append((evse, t + rng.randrange(S // 2), values, reg, state))
@@ -255,6 +258,8 @@ class _Teller:
                 node.boot, node.cid, node.seq = node.boot + 1, 1, 0
             if rng.random() < 0.9:
                 self._birth(node, now, retained=rng.random() < 0.1)
+        for what in self.moods.acts(node.row, now) if node.row < 2 else ():
+            self._act(node, now, what)
         if now >= node.next_hb:
             node.next_hb = now + round(node.hb_s * S)
             skew_ns = self._skew(node)
@@ -263,6 +268,23 @@ class _Teller:
             node.next_send = now + round(self.batch_s * S)
             self._send(node, now)
         self._tell_events(node, now)
+
+    def _act(self, node: _Node, now: int, what: str) -> None:
+        """Restart, reconnect, or lose or find the first station."""
+        if what == "link":
+            at = self._numbered(node, now, "link")
+            if at is not None:
+                evse, online = node.evses[0], at.order % 3 > 0
+                self.story.records.append(
+                    Link(at=at, station_row=evse.station, time_ns=now, online=False, reason="mood")
+                )
+                if online and (at := self._numbered(node, now, "link")) is not None:
+                    self.story.records.append(Link(at=at, station_row=evse.station, time_ns=now, online=True))
+            return
+        node.cid += 1
+        if what == "boot":
+            node.boot, node.cid, node.seq = node.boot + 1, 1, 0
+        self._birth(node, now)
 
     def _skew(self, node: _Node) -> int | None:
         """Return the skew that a heartbeat shows; a clock is wrong by about the same for a while."""
