@@ -4,8 +4,9 @@ slowly, loses its radio signal. A dice of its own, so that it changes nothing el
 from __future__ import annotations
 
 import random
-from typing import Final
+from typing import Any, Final
 
+from models.records import Link
 from tests.naive.plain import S
 
 _SIGNAL: Final = {"good": (-70.0, -60.0), "edge": (-91.0, -89.0), "bad": (-105.0, -92.0), "none": (0.0, 0.0)}
@@ -51,3 +52,18 @@ class Moods:
             self._signal[evse] = self.rng.choice(list(_SIGNAL))
         low, high = _SIGNAL[self._signal[evse]]
         return {} if low == 0.0 else {"x.RSSI": round(self.rng.uniform(low, high), 1)}
+
+
+def act(teller: Any, node: Any, now: int, what: str) -> None:
+    """Let a node of `teller` restart, reconnect, or lose (and mostly find) its first station."""
+    if what == "link":
+        for online in (False, True) if node.seq % 3 else (False,):
+            at = teller._numbered(node, now, "link")
+            if at is not None:
+                station = node.evses[0].station
+                teller.story.records.append(Link(at=at, station_row=station, time_ns=now, online=online))
+        return
+    starts = what == "boot"
+    node.boot, node.cid = node.boot + starts, 1 if starts else node.cid + 1
+    node.seq = 0 if starts else node.seq
+    teller._birth(node, now)

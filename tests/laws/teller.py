@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import Any, Final
 
 from models.records import Birth, Link, Operator, Origin, Record, StationEvent, Status, Transaction
+from tests.laws import moods
 from tests.laws.cable_moods import CableMoods
-from tests.laws.moods import Moods
 from tests.naive.plain import Evse, Message, Reading, S, Story
 
 T0: Final = 1_780_000_020 * S
@@ -143,7 +143,7 @@ class _Teller:
         self.rng = random.Random(profile.seed)
         self.clocks = random.Random(profile.seed)
         self.cables = CableMoods(profile.seed, profile.hostility)
-        self.moods = Moods(profile.seed, profile.hostility)
+        self.moods = moods.Moods(profile.seed, profile.hostility)
         self.profile = profile
         self.odd = profile.hostility
         self.story = Story(
@@ -259,7 +259,7 @@ class _Teller:
             if rng.random() < 0.9:
                 self._birth(node, now, retained=rng.random() < 0.1)
         for what in self.moods.acts(node.row, now) if node.row < 2 else ():
-            self._act(node, now, what)
+            moods.act(self, node, now, what)
         if now >= node.next_hb:
             node.next_hb = now + round(node.hb_s * S)
             skew_ns = self._skew(node)
@@ -268,23 +268,6 @@ class _Teller:
             node.next_send = now + round(self.batch_s * S)
             self._send(node, now)
         self._tell_events(node, now)
-
-    def _act(self, node: _Node, now: int, what: str) -> None:
-        """Restart, reconnect, or lose or find the first station."""
-        if what == "link":
-            at = self._numbered(node, now, "link")
-            if at is not None:
-                evse, online = node.evses[0], at.order % 3 > 0
-                self.story.records.append(
-                    Link(at=at, station_row=evse.station, time_ns=now, online=False, reason="mood")
-                )
-                if online and (at := self._numbered(node, now, "link")) is not None:
-                    self.story.records.append(Link(at=at, station_row=evse.station, time_ns=now, online=True))
-            return
-        node.cid += 1
-        if what == "boot":
-            node.boot, node.cid, node.seq = node.boot + 1, 1, 0
-        self._birth(node, now)
 
     def _skew(self, node: _Node) -> int | None:
         """Return the skew that a heartbeat shows; a clock is wrong by about the same for a while."""
