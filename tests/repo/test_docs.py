@@ -256,8 +256,8 @@ def test_every_section_of_the_configuration_is_described() -> None:
     assert [name for name in Config.model_fields if not re.search(rf"\[{name}[\].]", code)] == []
 
 
-def test_every_detector_is_named_in_the_readme() -> None:
-    code = _docs.code_of(README).split()
+def test_every_detector_is_in_the_catalogue() -> None:
+    code = _docs.code_of(ROOT / "docs" / "faults.md").split()
     assert [name for name in plugins.names("models.detectors") if name not in code] == []
 
 
