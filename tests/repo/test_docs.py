@@ -82,6 +82,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (data / "recovery" / "workers").write_text("1\n")
     replay._fill(Config(), log, data / "journal.db")
     shutil.copy(log, folder / "messages.jsonl.zst")
+    for path in (ROOT / "tests" / "golden" / "pricing").glob("*.json"):
+        shutil.copy(path, folder / path.name)
     with DeadLetter(data / "dead-letter.db") as letters:
         letters.add("influx", "points", 1, b"ev_1m power_w=1 1\n", "field type conflict", START_MS)
     return folder
