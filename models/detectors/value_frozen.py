@@ -1,15 +1,16 @@
 """A sensor repeats one value although the load moves.
 
-Looked at are measured analog channels: grid voltages, currents, active power and the temperatures of plug and
-cabinet. A value that is not 0 and equal for 30 minutes and at least 20 samples is frozen if meanwhile the load
-moved by more than 20 % of its larger value. The load is the greatest phase current (without phases the current
-of the EVSE), for currents the active power. Temperatures need 60 minutes, and their load is the square of the
-current behind a first-order lag of 300 s, since a plug needs minutes to follow: it must move by more than half
-and by an amount that a sensor of 1 K can show, (0.4 `max_a`)², for the cabinet (0.8 `max_a`)².
+Looked at are measured analog channels: grid voltages, currents, active power and the temperatures of plug
+and cabinet. A value that is not 0 and equal for 30 minutes and at least 20 samples is frozen if meanwhile
+the load moved by more than 20 % of its larger value. The load is the greatest phase current (without phases
+the current of the EVSE), for currents the active power. Temperatures need 60 minutes, and their load is the
+square of the current behind a first-order lag of 300 s, since a plug needs minutes to follow: it must move
+by more than half and by an amount that a sensor of 1 K can show: (0.4 `max_a`)², for the cabinet four
+times that.
 
-Not looked at: set-points, counters, SoC, and the output voltage of DC stations, which a battery holds constant
-while its current tapers. Zero is what an unused phase shows. A stretch without any reading ends all runs.
-Clears after the channel moved for as long as it takes to raise.
+Not looked at: set-points, counters, SoC, and the output voltage of DC stations, which a battery holds
+constant while its current tapers. Zero is what an unused phase shows. A stretch without any reading ends all
+runs. Clears after the channel moved for as long as it takes to raise.
 """
 
 from __future__ import annotations
@@ -35,7 +36,6 @@ from models.detecting import (
     timeline,
 )
 from models.devices import DeviceTable
-from models.units import NO_TIME
 
 from ._base import RowDetector, require, slots
 from ._kernels import ROOM, emit

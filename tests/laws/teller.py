@@ -10,6 +10,7 @@ from typing import Any, Final
 from models.records import Birth, Link, Operator, Origin, Record, StationEvent, Status, Transaction
 from tests.laws import moods
 from tests.laws.cable_moods import CableMoods
+from tests.laws.supply_moods import SupplyMoods
 from tests.naive.plain import Evse, Message, Reading, S, Story
 
 T0: Final = 1_780_000_020 * S
@@ -143,6 +144,7 @@ class _Teller:
         self.rng = random.Random(profile.seed)
         self.clocks = random.Random(profile.seed)
         self.cables = CableMoods(profile.seed, profile.hostility)
+        self.supply = SupplyMoods(profile.seed, profile.hostility)
         self.moods = moods.Moods(profile.seed, profile.hostility)
         self.profile = profile
         self.odd = profile.hostility
@@ -240,6 +242,7 @@ class _Teller:
                     values, reg = _values(node, evse, odd, self.profile.cadence_s)
                     values |= self.moods.signal(evse.row)
                     self.cables.change(evse, values, (t - T0) / self.horizon_ns)
+                    self.supply.change(evse, values, (t - T0) / self.horizon_ns)
                     state = self.cables.state(evse)
                     node.buffer.append((evse, t + rng.randrange(S // 2), values, reg, state))
         if now < node.silent_until:

@@ -108,7 +108,7 @@ class _Evse:
             load = self.warm
         run = self.runs.setdefault(name, [])
         value = f32(value)
-        if run and run[0][1] != value or value == 0:
+        if (run and run[0][1] != value) or value == 0:
             run.clear()
             if name in self.frozen:
                 self.frozen.remove(name)
