@@ -26,6 +26,8 @@ from models.devices import DeviceTable
 from pipeline import cli, engine, replay
 from pipeline.config import Config
 
+from tests.unit import _ocmf_signing as signing
+
 from . import _docs
 from ._docs import PAGES, README, Block, Command
 from ._tree import ROOT
@@ -84,6 +86,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(log, folder / "messages.jsonl.zst")
     for path in (ROOT / "tests" / "golden" / "pricing").glob("*.json"):
         shutil.copy(path, folder / path.name)
+    (folder / "session.ocmf").write_text(signing.record(signing.BEGIN, signing.END))
+    (folder / "meter-keys.toml").write_text(f'[keys]\n"meter-1" = "{signing.spki("secp256r1")}"\n')
     with DeadLetter(data / "dead-letter.db") as letters:
         letters.add("influx", "points", 1, b"ev_1m power_w=1 1\n", "field type conflict", START_MS)
     return folder

@@ -20,6 +20,7 @@ MODEL_LIBRARIES = {
     "ocpp",
     "holidays",
     "cryptography",
+    "ecdsa",
 }
 #: Standard modules that read the world outside; models get it handed in.
 OUTSIDE = {

@@ -56,7 +56,7 @@ def test_what_is_wrong_with_the_call_is_said(
     raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["ocmf", "verify", str(tmp_path / "none")]) == 2
-    assert main(["ocmf", "verify", str(raw), "--public-key", "zz"]) == 2
+    assert main(["ocmf", "verify", str(raw), "--public-key", "z"]) == 2
     assert "public key: the key is neither hex nor base64" in capsys.readouterr().err
     raw.write_bytes(b"\xff\xff\xff")
     assert main(["ocmf", "verify", str(raw)]) == 1
