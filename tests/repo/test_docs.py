@@ -25,7 +25,6 @@ from models.detecting import CLEAR, RAISE, Emissions, Observed
 from models.devices import DeviceTable
 from pipeline import cli, engine, replay
 from pipeline.config import Config
-
 from tests.unit import _ocmf_signing as signing
 
 from . import _docs
