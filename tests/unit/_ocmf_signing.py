@@ -52,7 +52,8 @@ def spki(curve: str, number: int = 0) -> str:
         algorithm = bytes.fromhex("06072a8648ce3d0201") + oid
         point = b"\0" + private.verifying_key.to_string("uncompressed")
         body = b"\x30" + bytes([len(algorithm)]) + algorithm + b"\x03" + bytes([len(point)]) + point
-        return (b"\x30" + bytes([len(body)]) + body).hex()
+        made: bytes = b"\x30" + bytes([len(body)]) + body
+        return made.hex()
     blob: bytes = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return blob.hex()
 
