@@ -62,6 +62,8 @@ class DetectorSpec:
     nan_rule : str
         What a missing value means to it, for the laws: ``ignore`` (the reading says nothing of
         that channel).
+    peers : bool
+        It compares with other EVSEs of the site: what it says of one depends on all of them.
     """
 
     code: str
@@ -71,6 +73,7 @@ class DetectorSpec:
     evidence: tuple[str, ...] = ()
     needs_channels: bool = False
     nan_rule: Literal["ignore"] = "ignore"
+    peers: bool = False
 
 
 @dataclass(slots=True)

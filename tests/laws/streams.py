@@ -69,7 +69,7 @@ def _declare(devices: DeviceTable, about: Evse) -> bool:
             about.resolution_mwh / 1000,
             about.modulus_mwh / 1000 if about.modulus_mwh else None,
         ),
-        conns=(Connector(1, "IEC_62196_T2", 32.0),),
+        conns=(Connector(1, about.conn_type, about.max_a),),
     )
     sample_ns = NO_TIME if about.sample_s is None else round(about.sample_s * S)
     changes = devices.differs(about.row, item) or int(devices.sample_ns[about.node]) != sample_ns

@@ -9,8 +9,7 @@ from typing import Any, Final
 
 from models.records import Birth, Link, Operator, Origin, Record, StationEvent, Status, Transaction
 from tests.laws import moods
-from tests.laws.cable_moods import CableMoods
-from tests.laws.supply_moods import SupplyMoods
+from tests.laws.all_moods import AllMoods
 from tests.naive.plain import Evse, Message, Reading, S, Story
 
 T0: Final = 1_780_000_020 * S
@@ -143,9 +142,7 @@ class _Teller:
     def __init__(self, profile: Profile) -> None:
         self.rng = random.Random(profile.seed)
         self.clocks = random.Random(profile.seed)
-        self.cables = CableMoods(profile.seed, profile.hostility)
-        self.supply = SupplyMoods(profile.seed, profile.hostility)
-        self.moods = moods.Moods(profile.seed, profile.hostility)
+        self.moods = AllMoods(profile.seed, profile.hostility)
         self.profile = profile
         self.odd = profile.hostility
         self.story = Story(
@@ -156,13 +153,13 @@ class _Teller:
         )
         slow = profile.cadence_s
         self.nodes = [
-            _Node(0, [Evse(0, 0, 0, sample_s=slow)], max(30.0, slow), self.rng),
+            _Node(0, [Evse(0, 0, 0, sample_s=slow, conn_type="IEC_62196_T1")], max(30.0, slow), self.rng),
             _Node(
                 1,
                 [
                     Evse(1, 1, 1, phases=1, resolution_mwh=10_000, sample_s=slow, modulus_mwh=200_000_000),
                     Evse(2, 2, 1, dc=True, p_max_w=150_000.0, sample_s=slow),
-                    Evse(3, 2, 1, phases=0, p_max_w=None, sample_s=slow),
+                    Evse(3, 2, 1, phases=0, p_max_w=None, sample_s=slow, conn_type="IEC_62196_T1_COMBO"),
                 ],
                 max(60.0, slow),
                 self.rng,
@@ -236,14 +233,11 @@ class _Teller:
         rng, odd = self.rng, self.odd
         cadence = round(self.profile.cadence_s * S)
         for evse in node.evses:
-            while (t := node.sampled[evse.row] + cadence * self.moods.pace(evse.row)) <= now:
+            while (t := node.sampled[evse.row] + cadence * self.moods.nodes.pace(evse.row)) <= now:
                 node.sampled[evse.row] = t
                 if rng.random() > 0.1 * odd:
                     values, reg = _values(node, evse, odd, self.profile.cadence_s)
-                    values |= self.moods.signal(evse.row)
-                    self.cables.change(evse, values, (t - T0) / self.horizon_ns)
-                    self.supply.change(evse, values, (t - T0) / self.horizon_ns)
-                    state = self.cables.state(evse)
+                    state = self.moods.change(evse, values, (t - T0) / self.horizon_ns)
                     node.buffer.append((evse, t + rng.randrange(S // 2), values, reg, state))
         if now < node.silent_until:
             if rng.random() < 0.002 and node.row < 2:
@@ -261,7 +255,7 @@ class _Teller:
                 node.boot, node.cid, node.seq = node.boot + 1, 1, 0
             if rng.random() < 0.9:
                 self._birth(node, now, retained=rng.random() < 0.1)
-        for what in self.moods.acts(node.row, now) if node.row < 2 else ():
+        for what in self.moods.nodes.acts(node.row, now) if node.row < 2 else ():
             moods.act(self, node, now, what)
         if now >= node.next_hb:
             node.next_hb = now + round(node.hb_s * S)
@@ -311,6 +305,9 @@ class _Teller:
         for share, kind, make in makers:
             if rng.random() < share and (at := self._numbered(node, now, kind)) is not None:
                 self.story.records.append(make(node, evse, at, t))
+        for kind, burst in self.moods.bursts.due(node.evses, now):
+            if (origin := self._numbered(node, now, kind)) is not None:
+                self.story.records.append(burst(origin))
 
     def _transaction(self, node: _Node, evse: Evse, at: Origin, t: int) -> Record:
         rng = self.rng

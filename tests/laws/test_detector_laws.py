@@ -163,26 +163,36 @@ def same(a: Any, b: Any) -> None:
 @settings(max_examples=2, phases=PHASES)
 @given(profile=profiles)
 def test_interleaved_devices_equal_separate_ones(name: str, profile: Profile) -> None:
-    separate = [e for batched in apart(profile, _about_nodes(name)) for e in run(name, batched)]
+    separate = [e for batched in apart(profile, _unit(name)) for e in run(name, batched)]
     assert ordered(separate) == ordered(run(name, cut(profile)))
 
 
 @lru_cache(maxsize=16)
-def apart(profile: Profile, by_node: bool) -> list[list[Observed]]:
-    """Return the story of each node, or of each EVSE, as if the others were silent."""
+def apart(profile: Profile, unit: str) -> list[list[Observed]]:
+    """Return the story of each site, node or EVSE, as if the others were silent."""
     told = story(profile)
     out = []
-    for node in range(len(told.nodes)):
-        rows = [r for r in told.readings if r.about.node == node]
-        for evse in [-1] if by_node else sorted({r.about.row for r in rows}):
-            part = replace(
+    sites = range(len(told.sites)) if unit == "site" else range(len(told.nodes))
+    for part in sites:
+        nodes = {n for n, (site, _) in enumerate(told.nodes) if (site if unit == "site" else n) == part}
+        rows = [r for r in told.readings if r.about.node in nodes]
+        for evse in sorted({r.about.row for r in rows}) if unit == "evse" else [-1]:
+            alone = replace(
                 told,
                 readings=[r for r in rows if evse in {-1, r.about.row}],
-                messages=[m for m in told.messages if m.node in {-1, node}],
-                records=[r for r in told.records if r.at.node_row in {-1, node}],
+                messages=[m for m in told.messages if m.node in {-1, *nodes}],
+                records=[r for r in told.records if r.at.node_row in {-1, *nodes}],
             )
-            out.append(batches(part))
+            out.append(batches(alone))
     return out
+
+
+def _unit(name: str) -> str:
+    """Return whose story a detector may be told apart: what it says of it depends on nothing else."""
+    spec = plugins.load("models.detectors", name).SPEC
+    if spec.peers or spec.scope == "site":
+        return "site"
+    return "node" if _about_nodes(name) or spec.scope != "evse" else "evse"
 
 
 def _about_nodes(name: str) -> bool:

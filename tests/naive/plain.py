@@ -24,6 +24,8 @@ class Evse:
     p_max_w: float | None = 22_080.0
     generation: int = 0
     sample_s: float | None = None
+    conn_type: str = "IEC_62196_T2"
+    max_a: float = 32.0
 
 
 @dataclass(frozen=True)
@@ -106,3 +108,14 @@ def grid_voltages(reading: Reading) -> dict[int, float]:
     if reading.about.phases == 1 and plain is not None and plain == plain and 1 not in out:
         out[1] = plain
     return out
+
+
+def through_plug(reading: Reading) -> float | None:
+    """Return the current through the plug: the greatest phase or the one without phase; DC: the output."""
+    phased = [
+        a for p in (1, 2, 3) if (a := reading.values.get(f"Current.Import@L{p}")) is not None and a == a
+    ]
+    if phased and not reading.about.dc:
+        return max(phased)
+    plain = reading.values.get("Current.Import")
+    return plain if plain is not None and plain == plain else None

@@ -27,7 +27,7 @@ HEADINGS = [
 PLUGINS = plugins.names(PACKAGE)
 #: Codes that only stations report, once every detector is there: what the event map names and no file serves.
 REPORTED = {*MREC.values(), *OCPP16.values(), *OCPP2_TRIGGERS.values(), *(ours for _, _, ours in EVEREST)}
-EVENT_ONLY = ["ev_communication", "sub_device"]
+EVENT_ONLY = ["ev_communication", "lock_failure", "sub_device"]
 PAGES = sorted(page.stem for page in FOLDER.glob("*.md"))
 
 
