@@ -6,9 +6,9 @@ from typing import Any
 
 from models import plugins
 
-from ._ocpi_types import TariffError, loads
+from ._ocpi_types import TariffError, exact, loads
 
-__all__ = ["TariffError", "loads", "read"]
+__all__ = ["TariffError", "exact", "loads", "read"]
 
 
 def read(data: Any) -> Any:

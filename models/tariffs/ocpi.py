@@ -156,7 +156,7 @@ def _limits_230(limit: PriceLimit | None) -> Limits:
 
 def matches(data: dict[str, Any]) -> bool:
     """Whether JSON data looks like an OCPI tariff."""
-    return "elements" in data
+    return "elements" in data and "kind" not in data
 
 
 def read(data: dict[str, Any]) -> Tariff221 | Tariff230:

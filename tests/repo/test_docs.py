@@ -83,8 +83,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (data / "recovery" / "workers").write_text("1\n")
     replay._fill(Config(), log, data / "journal.db")
     shutil.copy(log, folder / "messages.jsonl.zst")
-    for path in (ROOT / "tests" / "golden" / "pricing").glob("*.json"):
-        shutil.copy(path, folder / path.name)
+    for name in ("pricing", "prices"):
+        for path in (ROOT / "tests" / "golden" / name).iterdir():
+            shutil.copy(path, folder / path.name)
     (folder / "session.ocmf").write_text(signing.record(signing.BEGIN, signing.END))
     (folder / "meter-keys.toml").write_text(f'[keys]\n"meter-1" = "{signing.spki("secp256r1")}"\n')
     with DeadLetter(data / "dead-letter.db") as letters:
