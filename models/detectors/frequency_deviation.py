@@ -1,0 +1,274 @@
+"""Grid frequency of a site off: ten-minute mean beyond 49.5 to 50.5 Hz, or two samples beyond 47 to 52 Hz.
+
+The frequency is one for the whole site, so its EVSEs vote: each is off after a clock-aligned ten-minute
+window (three samples at least) whose mean is beyond nominal -0.5 to +0.5 Hz, or at two samples running
+beyond nominal -3 to +2 Hz, and right again after a window that is neither. The site is off while more than
+half of the EVSEs that ever reported a frequency are: one broken meter among several is none of the grid's.
+A single EVSE decides alone.
+
+Nominal is 60 Hz where the inventory declares a nominal voltage of 60 Hz grids (100 to 127 V, 208, 277, 347,
+480 V), 50 Hz at 220 to 230 V, elsewhere the nearer to the reading. A meter without supply shows values near
+0: below 10 Hz nothing is said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, NamedTuple
+
+import numpy as np
+
+from models._kernel import kernel
+from models.batch import F64, U8, ReadingBatch
+from models.channels import CHANNEL_ID
+from models.detecting import (
+    CLEAR,
+    RAISE,
+    UPDATE,
+    WARNING,
+    DetectorSpec,
+    EmissionArrays,
+    Emissions,
+    Observed,
+    Timeline,
+    timeline,
+)
+from models.devices import DeviceTable
+from models.units import NO_TIME
+
+from ._base import RowDetector, columns, ns, require
+from ._kernels import ROOM, emit
+from ._votes import Votes
+
+_TEN_NS: Final = 600_000_000_000
+
+SPEC = DetectorSpec(
+    "frequency_deviation",
+    "site",
+    "rule",
+    (CHANNEL_ID["Frequency"],),
+    ("frequency_hz", "nominal_hz", "limit_hz", "window_s", "evses_off", "evses"),
+    needs_channels=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Limits of `frequency_deviation`.
+
+    Attributes
+    ----------
+    band_hz : float
+        Greatest deviation of a ten-minute mean. Unit: Hz. Default 0.5. Source: EN 50160, 49.5 to 50.5 Hz
+        for 99.5 % of a year.
+    below_hz, above_hz : float
+        Greatest deviation of single samples. Unit: Hz. Default 3 and 2. Source: EN 50160, 47 to 52 Hz always.
+    least_samples : int
+        Samples that a window needs. Unit: samples. Default 3. Source: CONVENTIONS, means.
+    least_hz : float
+        Lower readings say nothing. Unit: Hz. Default 10. Source: meters show 0 without supply.
+    stale_s : float
+        A window judged later than this after its end is backlog. Unit: s. Default 900. Source: CONVENTIONS,
+        live_max_age_s.
+    """
+
+    band_hz: float = 0.5
+    below_hz: float = 3.0
+    above_hz: float = 2.0
+    least_samples: int = 3
+    least_hz: float = 10.0
+    stale_s: float = 900.0
+
+    def __post_init__(self) -> None:
+        require(
+            self,
+            band_hz=(0.01, 10.0),
+            below_hz=(0.01, 20.0),
+            above_hz=(0.01, 20.0),
+            least_samples=(1, 10_000),
+            least_hz=(0.0, 40.0),
+            stale_s=(1.0, 86_400.0),
+        )
+
+
+class _Limits(NamedTuple):
+    band_hz: float
+    below_hz: float
+    above_hz: float
+    least_samples: int
+    least_hz: float
+    stale_ns: int
+
+
+_DTYPE: Final[list[Any]] = [
+    ("sum_hz", "f8"),  # of the open window, deviations from nominal
+    ("far_ns", "i8"),  # first sample of a run beyond the wide band
+    ("window", "i4"),  # ten minutes counted from the epoch, -1 before the first
+    ("n", "u2"),
+    ("nominal", "u1"),
+    ("off", "u1"),  # its vote
+    ("far_n", "u1"),  # samples of the run beyond the wide band, at most 2
+    ("told", "u1"),  # such a run was told in the open window
+    ("last_live", "u1"),
+]
+
+
+@kernel
+def _nominal(u_n: float, hertz: float) -> float:
+    """Return the nominal frequency of a grid with this nominal voltage, near this reading."""
+    if 100.0 <= u_n <= 127.0 or u_n in (208.0, 277.0, 347.0, 480.0):
+        return 60.0
+    if 220.0 <= u_n <= 230.0:
+        return 50.0
+    return 60.0 if hertz > 55.0 else 50.0
+
+
+@kernel
+def _tell(
+    i: int,
+    time: Timeline,
+    kind: int,
+    live: int,
+    start_ns: int,
+    time_ns: int,
+    hertz: float,
+    nominal: float,
+    limit: float,
+    window_s: float,
+    out: EmissionArrays,
+) -> None:
+    j = emit(
+        out, time.evse[i], kind, WARNING, live, start_ns, time_ns, time.order[i], time.effect_ns[i],
+        abs(hertz - nominal) / abs(limit - nominal),
+    )  # fmt: skip
+    out.evidence[j, 0] = hertz
+    out.evidence[j, 1] = nominal
+    out.evidence[j, 2] = limit
+    out.evidence[j, 3] = window_s
+
+
+@kernel
+def _close(rec: Any, i: int, time: Timeline, limits: _Limits, out: EmissionArrays) -> None:
+    """Vote by the open window at reading i, the first one after it."""
+    if rec["n"] < limits.least_samples:
+        return
+    nominal = float(rec["nominal"])
+    deviation = rec["sum_hz"] / rec["n"]
+    start_ns = rec["window"] * _TEN_NS
+    end_ns = start_ns + _TEN_NS
+    limit = nominal + (limits.band_hz if deviation > 0.0 else -limits.band_hz)
+    live = rec["last_live"] if time.time_ns[i] - end_ns <= limits.stale_ns else 0
+    if abs(deviation) > limits.band_hz + 1e-9:
+        rec["off"] = 1
+        _tell(i, time, RAISE, live, start_ns, end_ns, nominal + deviation, nominal, limit, 600.0, out)
+    elif rec["told"] == 0 and rec["off"] != 0:
+        rec["off"] = 0
+        _tell(i, time, CLEAR, live, start_ns, start_ns, nominal + deviation, nominal, limit, 600.0, out)
+
+
+@kernel
+def _sample(
+    rec: Any, i: int, time: Timeline, hertz: float, u_n: float, limits: _Limits, out: EmissionArrays
+) -> None:
+    """Take in one reading."""
+    t = time.time_ns[i]
+    window = t // _TEN_NS
+    nominal = _nominal(u_n, hertz)
+    if rec["window"] < 0:
+        _tell(i, time, UPDATE, time.live[i], t, t, hertz, nominal, nominal + limits.band_hz, 0.0, out)
+    if window != rec["window"] or nominal != rec["nominal"]:
+        if rec["window"] >= 0 and window != rec["window"]:
+            _close(rec, i, time, limits, out)
+        rec["window"] = window
+        rec["nominal"] = int(nominal)
+        rec["sum_hz"] = 0.0
+        rec["n"] = 0
+        rec["told"] = 0
+    rec["sum_hz"] += hertz - nominal
+    rec["n"] += 1
+    rec["last_live"] = time.live[i]
+    if nominal - limits.below_hz <= hertz <= nominal + limits.above_hz:
+        rec["far_n"] = 0
+        return
+    if rec["far_n"] == 0:
+        rec["far_ns"] = t
+    rec["far_n"] = min(rec["far_n"] + 1, 2)
+    if rec["far_n"] == 2 and rec["told"] == 0:
+        rec["told"] = 1
+        rec["off"] = 1
+        limit = nominal + (limits.above_hz if hertz > nominal else -limits.below_hz)
+        _tell(i, time, RAISE, time.live[i], rec["far_ns"], t, hertz, nominal, limit, 0.0, out)
+
+
+@kernel
+def _frequency_kernel(
+    start: int,
+    time: Timeline,
+    frequency_hz: F64,
+    u_n_v: F64,
+    declared: U8,
+    state: Any,
+    limits: _Limits,
+    out: EmissionArrays,
+) -> int:
+    n, room = len(time.evse), len(out.order) - ROOM
+    for i in range(start, n):
+        if out.used[0] > room:
+            return i
+        hertz = frequency_hz[i]
+        if hertz >= limits.least_hz:  # false for NaN
+            e = time.evse[i]
+            _sample(state[e], i, time, hertz, u_n_v[e] if declared[e] != 0 else np.nan, limits, out)
+    return n
+
+
+class _Detector(RowDetector):
+    spec = SPEC
+    dtype = _DTYPE
+    blank: ClassVar[dict[str, Any]] = {"window": -1, "far_ns": NO_TIME}
+
+    def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
+        self._limits = _Limits(
+            float(config.band_hz),
+            float(config.below_hz),
+            float(config.above_hz),
+            int(config.least_samples),
+            float(config.least_hz),
+            ns(config.stale_s),
+        )
+        self._votes = Votes(SPEC, None if resume_state is None else resume_state.get("sites"))
+        self._found = Emissions()
+        super().__init__(resume_state)
+
+    def process(self, seen: Observed, out: Emissions) -> None:
+        """Take in one batch and emit what changed of sites."""
+        super().process(seen, self._found)
+        self._votes.merge(self._found.drain(), seen.devices, out)
+
+    def _run(self, start: int, rows: ReadingBatch, devices: DeviceTable, out: EmissionArrays) -> int:
+        (frequency_hz,) = columns(rows, SPEC.channels)
+        return int(
+            _frequency_kernel(
+                start,
+                timeline(rows),
+                frequency_hz,
+                devices.u_n_v,
+                devices.declared,
+                self.table.rows,
+                self._limits,
+                out,
+            )
+        )
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the whole state as plain data, copied."""
+        return super().snapshot() | {"sites": self._votes.snapshot()}
+
+    def nbytes(self) -> int:
+        """Return the bytes of state held."""
+        return super().nbytes() + self._votes.nbytes()
+
+
+def build(config: Config, resume_state: dict[str, Any] | None = None) -> RowDetector:
+    """Return the detector, with the state of `resume_state` if given."""
+    return _Detector(config, resume_state)
