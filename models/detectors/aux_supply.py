@@ -1,0 +1,143 @@
+"""The station's own 12 V supply is out of its band: beyond 10 % either way for 60 s and at two samples.
+
+Any EVSE of a station that reports ``x.Supply12V`` speaks for it: the first one out of the band raises, the
+last one back in it clears.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from models._kernel import kernel
+from models.batch import F64, ReadingBatch
+from models.channels import CHANNEL_ID
+from models.detecting import CLEAR, WARNING, DetectorSpec, EmissionArrays, Timeline, timeline
+from models.devices import DeviceTable
+
+from ._base import columns, ns, require
+from ._kernels import NOTHING, ROOM, WATCH_BLANK, WATCH_FIELDS, Lasting, emit, watch
+from ._stations import StationDetector
+
+SPEC = DetectorSpec(
+    "aux_supply",
+    "station",
+    "rule",
+    (CHANNEL_ID["x.Supply12V"],),
+    ("supply_v", "nominal_v", "deviation_percent", "duration_s", "evse"),
+    needs_channels=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Limits of `aux_supply`.
+
+    Attributes
+    ----------
+    nominal_v : float
+        Voltage of the supply. Unit: V. Default 12. Source: the channel, x.Supply12V.
+    band : float
+        Greatest deviation. Unit: 1 (per unit). Default 0.10. Source: CONVENTIONS; the pilot's +12 V must be
+        within 5 % (IEC 61851-1) and is made from it.
+    least_s : float
+        Time that the condition must last. Unit: s. Default 60. Source: CONVENTIONS.
+    least_samples : int
+        Samples that it must last. Unit: samples. Default 2. Source: one sample is no condition.
+    hold_s : float
+        Clear after this long without it. Unit: s. Default 60. Source: CONVENTIONS, clear.
+    gap_s : float
+        Two samples further apart are not one run. Unit: s. Default 1800. Source: twice the slowest usual
+        meter interval (OCPP aligned data, 900 s).
+    """
+
+    nominal_v: float = 12.0
+    band: float = 0.10
+    least_s: float = 60.0
+    least_samples: int = 2
+    hold_s: float = 60.0
+    gap_s: float = 1800.0
+
+    def __post_init__(self) -> None:
+        require(
+            self,
+            nominal_v=(1.0, 60.0),
+            band=(0.001, 0.9),
+            least_s=(0.0, 3600.0),
+            least_samples=(1, 1000),
+            hold_s=(1.0, 86_400.0),
+            gap_s=(1.0, 86_400.0),
+        )
+
+
+class _Limits(NamedTuple):
+    nominal_v: float
+    low_v: float
+    high_v: float
+
+
+@kernel
+def _aux_kernel(
+    start: int,
+    time: Timeline,
+    supply_v: F64,
+    state: Any,
+    limits: _Limits,
+    rule: Lasting,
+    out: EmissionArrays,
+) -> int:
+    n, room = len(time.evse), len(out.order) - ROOM
+    for i in range(start, n):
+        if out.used[0] > room:
+            return i
+        volts = supply_v[i]
+        if volts != volts:
+            continue
+        rec = state[time.evse[i]]
+        level = 0 if limits.low_v <= volts <= limits.high_v else 1
+        if level == 0 and rec["n"] == 0 and rec["raised"] == 0:
+            continue
+        kind = watch(rec, time.time_ns[i], level, time.live[i], rule)
+        if kind == NOTHING:
+            continue
+        end = rec["good_ns"] if kind == CLEAR else time.time_ns[i]
+        deviation = volts / limits.nominal_v - 1.0
+        j = emit(
+            out, time.evse[i], kind, WARNING, rec["live"], rec["start_ns"], end,
+            time.order[i], time.effect_ns[i], abs(deviation) / (limits.high_v / limits.nominal_v - 1.0),
+        )  # fmt: skip
+        out.evidence[j, 0] = volts
+        out.evidence[j, 1] = limits.nominal_v
+        out.evidence[j, 2] = 100.0 * deviation
+        out.evidence[j, 3] = (end - rec["start_ns"]) / 1e9
+    return n
+
+
+class _Detector(StationDetector):
+    spec = SPEC
+    dtype: ClassVar[list[Any]] = WATCH_FIELDS
+    blank: ClassVar[dict[str, Any]] = WATCH_BLANK
+
+    def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
+        # a value that is printed as the limit is within it
+        tiny_v = 1e-9
+        self._limits = _Limits(
+            float(config.nominal_v),
+            config.nominal_v * (1.0 - config.band) - tiny_v,
+            config.nominal_v * (1.0 + config.band) + tiny_v,
+        )
+        self._rule = Lasting(
+            ns(config.least_s), int(config.least_samples), ns(config.hold_s), ns(config.gap_s)
+        )
+        super().__init__(resume_state)
+
+    def _run(self, start: int, rows: ReadingBatch, devices: DeviceTable, out: EmissionArrays) -> int:
+        (supply_v,) = columns(rows, SPEC.channels)
+        return int(
+            _aux_kernel(start, timeline(rows), supply_v, self.table.rows, self._limits, self._rule, out)
+        )
+
+
+def build(config: Config, resume_state: dict[str, Any] | None = None) -> StationDetector:
+    """Return the detector, with the state of `resume_state` if given."""
+    return _Detector(config, resume_state)
