@@ -43,7 +43,7 @@ def test_a_docstring_does_not_count() -> None:
 
 
 def test_only_commands_print() -> None:
-    allowed = ("pipeline/commands/", "pipeline/cli.py")
+    allowed = ("pipeline/commands/", "pipeline/scoring/", "pipeline/cli.py")
     found = [
         f"{s.name}:{node.lineno}"
         for s in sources(*ROOMS)
