@@ -102,40 +102,14 @@ def _chosen_evses(site: str, search: str) -> Any:
         query = query.where(keys.c.site == site)
     place = [keys.c.site, keys.c.station + "/" + cast(keys.c.evse, String)]
     words = [d.node, d.vendor, d.model, d.fw, d.connector_type, keys.c.status]
-    return _searched(query, search, [*place, *words])
-
-
-def findings(site: str, search: str) -> Any:
-    """Return the query for raised findings, critical ones first, then the youngest.
-
-    What an open parent explains is not raised; ``consequences`` counts what a finding explains so.
-    """
-    f = t.findings.c
-    child = t.findings.alias("child")
-    children = (
-        select(child.c.parent, func.count().label("consequences"))
-        .where(child.c.state != "cleared", child.c.live, child.c.parent.is_not(None))
-        .group_by(child.c.parent)
-        .subquery()
-    )
-    query = (
-        select(t.findings, func.coalesce(children.c.consequences, 0).label("consequences"))
-        .select_from(t.findings.outerjoin(children, children.c.parent == f.finding_id))
-        .where(is_open(), f.parent.is_(None))
-    )
-    if site:
-        query = query.where(f.site == site)
-    number = func.coalesce("/" + cast(f.evse, String), "")
-    place = [f.site, func.coalesce(f.station, "") + number, f.node]
-    query = _searched(query, search, [*place, f.code, f.severity, f.source, f.taxonomy])
-    return query.order_by(severity_rank(f.severity).desc(), f.raised_at.desc(), f.finding_id)
+    return searched(query, search, [*place, *words])
 
 
 def _same_evse(left: Any, right: Any) -> Any:
     return and_(*(left.c[name] == right.c[name] for name in ("site", "station", "evse")))
 
 
-def _searched(query: Any, search: str, columns: list[Any]) -> Any:
+def searched(query: Any, search: str, columns: list[Any]) -> Any:
     """Keep the rows that hold every word of `search` somewhere in `columns`."""
     words = search.lower().split()[:_MOST_WORDS]
     if not words:

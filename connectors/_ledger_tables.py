@@ -118,6 +118,21 @@ finding_changes: Final = Table(
     Index("finding_changes_by_time", "changed_at"),
 )
 
+# What people did; a finding that an action is about may come later, or be of another ledger.
+finding_actions: Final = Table(
+    "finding_actions",
+    metadata,
+    Column("finding_id", String, primary_key=True),
+    Column("action_id", String, primary_key=True),
+    Column("site", String),
+    Column("action", String, nullable=False),
+    Column("by", String, nullable=False),
+    Column("to", String),
+    Column("until", BigInteger),
+    Column("text", Text),
+    Column("at", BigInteger, nullable=False),
+)
+
 devices: Final = Table(
     "devices",
     metadata,

@@ -23,6 +23,7 @@ from models.outputs import (
     Account,
     CdrRow,
     DeviceRow,
+    FindingAction,
     FindingChange,
     IntervalRow,
     LateRow,
@@ -104,6 +105,7 @@ _UPSERTS: Final[dict[str, tuple[type, tuple[_Upsert, ...]]]] = {
         FindingChange,
         (_Upsert(t.findings, _finding_row, "change"), _Upsert(t.finding_changes, _finding_row)),
     ),
+    "finding_actions": (FindingAction, (_Upsert(t.finding_actions, _plain_row),)),
     "intervals": (
         IntervalRow,
         (_Upsert(t.intervals, _plain_row, "revision"), _Upsert(t.interval_revisions, _plain_row)),

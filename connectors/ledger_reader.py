@@ -11,6 +11,7 @@ from sqlalchemy import Connection, func, inspect, select, text
 
 from models.errors import StorageError
 
+from . import _ledger_handling as handling
 from . import _ledger_live as live
 from . import _ledger_tables as t
 from ._ledger_engine import open_engine, parse_url, shown, sqlite_file, translated
@@ -155,10 +156,37 @@ class LedgerReader:
         with self._connected() as db:
             return [_finding(row) for row in db.execute(query).mappings()]
 
+    def chosen_findings(self, limit: int = 200, **choice: Any) -> list[Row]:
+        """Return findings with their handling; for `choice` see `connectors._ledger_handling.chosen`."""
+        with self._connected() as db:
+            found = db.execute(handling.chosen(**choice).limit(limit)).mappings()
+            return [_finding(row) for row in found]
+
+    def finding(self, finding_id: str) -> Row | None:
+        """Return one finding with its handling, its changes and what people did; None if unknown.
+
+        An id may be cut short where what is left of it is of one finding only.
+        """
+        f, c, a = t.findings.c, t.finding_changes.c, t.finding_actions.c
+        with self._connected() as db:
+            begins = f.finding_id.startswith(finding_id, autoescape=True)
+            shortest_first = select(f.finding_id).where(begins).order_by(func.length(f.finding_id)).limit(2)
+            ids = db.execute(shortest_first).scalars().all() if finding_id else []
+            if not ids or (len(ids) > 1 and ids[0] != finding_id):
+                return None
+            query = handling.chosen(state="all").where(f.finding_id == ids[0])
+            changes = select(t.finding_changes).where(c.finding_id == ids[0]).order_by(c.change)
+            actions = select(t.finding_actions).where(a.finding_id == ids[0]).order_by(a.at, a.action_id)
+            return _finding(db.execute(query).mappings().one()) | {
+                "changes": [_finding(row) for row in db.execute(changes).mappings()],
+                "actions": [dict(row) for row in db.execute(actions).mappings()],
+            }
+
     def raised_findings(self, limit: int = 200, *, site: str = "", search: str = "") -> tuple[list[Row], int]:
         """Return the open findings that no open parent explains, and how many there are in all.
 
-        Critical ones first, then the youngest; ``consequences`` counts what a finding explains.
+        Critical ones first, then the youngest; ``consequences`` counts what a finding explains, and
+        ``acked_by``, ``acked_at``, ``assignee``, ``snoozed_until``, ``comments`` say what people did.
 
         Parameters
         ----------
@@ -169,7 +197,7 @@ class LedgerReader:
             Words that must all occur in place, code, severity or source; upper and lower case are one.
         """
         with self._connected() as db:
-            query = live.findings(site, search)
+            query = handling.chosen(site=site, search=search)
             rows = [_finding(row) for row in db.execute(query.limit(limit)).mappings()]
             return rows, len(rows) if len(rows) < limit else _count(db, query)
 

@@ -18,6 +18,7 @@ from .batch import F64, I32, I64
 STREAMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "points": ("line protocol, UTF-8", ("influx",)),
     "findings": ("msgpack list of FindingChange", ("ledger",)),
+    "finding_actions": ("msgpack list of FindingAction", ("ledger",)),
     "intervals": ("msgpack list of IntervalRow", ("ledger",)),
     "devices": ("msgpack list of DeviceRow", ("ledger",)),
     "latest": ("msgpack list of LatestRow", ("ledger",)),
@@ -72,6 +73,23 @@ class FindingChange(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("change", "changed_at", "shard", "order"):
             del out[name]
         return out
+
+
+class FindingAction(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person did about a finding. Natural key: (finding_id, action_id). Times are epoch ms.
+
+    The latest ``ack``, ``assign`` and ``snooze`` or ``unsnooze`` of a finding count, by `at`.
+    """
+
+    finding_id: str
+    action_id: str
+    site: str | None
+    action: str  # ack, assign, snooze, unsnooze, comment
+    by: str
+    to: str | None
+    until: int | None
+    text: str | None
+    at: int  # arrival of the message
 
 
 class IntervalRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from .batch import MessageColumns, ReadingBatch
 from .devices import DeviceTable
-from .outputs import Account, FindingChange, IntervalRow, RollupRows
+from .outputs import Account, FindingAction, FindingChange, IntervalRow, RollupRows
 from .records import Dead, Record
 
 
@@ -31,5 +31,6 @@ class ShardBatch:
     account: Account | None  # one per run of the journal, with the last part of it
     new_devices: list[int] = field(default_factory=list)  # EVSE rows whose inventory is new or changed
     findings: list[FindingChange] = field(default_factory=list)
+    finding_actions: list[FindingAction] = field(default_factory=list)
     intervals: list[IntervalRow] = field(default_factory=list)
     rollups: list[RollupRows] = field(default_factory=list)

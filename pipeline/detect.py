@@ -10,6 +10,7 @@ from typing import Any, Final
 from models import plugins
 from models.detecting import Detector, DetectorSpec, Emissions, Observed
 from models.errors import SnapshotError
+from models.finding_actions import actions_of
 from models.findings import FindingsManager
 from models.shard import ShardBatch
 
@@ -72,6 +73,7 @@ class DetectStage:
         for item in self._loaded:
             item.detector.process(seen, self._out)
         batch.findings = self._findings.apply(self._out.drain(), seen, self.shard)
+        batch.finding_actions = actions_of(batch.records)
         return [batch]
 
     def finish(self) -> Iterable[ShardBatch]:

@@ -97,6 +97,7 @@ class EmitStage:
         out: list[Blob] = []
         self._add(out, "devices", _device_rows(batch))
         self._add(out, "findings", batch.findings)
+        self._add(out, "finding_actions", batch.finding_actions)
         self._add(out, "intervals", batch.intervals)
         self._add(out, "latest", self._latest(batch))
         self._add(out, "late", _late_rows(batch))

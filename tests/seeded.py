@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,6 +102,11 @@ class Fleet:
                 )  # fmt: skip
 
 
+def finding_id(site: str, station: str | None, evse: int | None, code: str) -> str:
+    """Return the id of a seeded finding."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{site}/{station}/{evse}/{code}"))
+
+
 def finding(
     now_ms: int, code: str, site: str, station: str | None, evse: int | None, **kw: Any
 ) -> FindingChange:
@@ -108,7 +114,8 @@ def finding(
     fault = FAULTS[code]
     started = now_ms - kw.pop("minutes", 5) * MINUTE_MS
     base: dict[str, Any] = {
-        "finding_id": f"{site}/{station}/{evse}/{code}", "code": code, "scope": fault.scopes[0], "site": site,
+        "finding_id": finding_id(site, station, evse, code), "site": site,
+        "code": code, "scope": fault.scopes[0],
         "node": station, "station": station, "evse": evse, "connector": None, "severity": fault.severity,
         "source": "rule", "state": "raised", "live": True, "planned": False, "raised_at": started + 30_000,
         "start": started, "last": now_ms, "end": None, "score": 1.0, "evidence": {}, "taxonomy": None,

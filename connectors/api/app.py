@@ -1,7 +1,7 @@
 """The web application: the page, its JSON and /metrics.
 
 The page is rendered on the server; a small script renews its live part every two seconds. Nothing is loaded
-from anywhere else, and nothing here writes.
+from anywhere else, and nothing here writes: what people do goes to the broker.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from connectors.mqtt_settings import MqttSettings
+from connectors.operator import OperatorDesk
 from models.errors import ChargestreamError
 from models.units import MAX_STATION_TIME_MS
 
+from .findings import add_findings
 from .metrics import HealthCollector
 from .page import Choice, Page
 
@@ -57,7 +60,9 @@ class _SafeHeaders:
         await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
 
 
-def create_app(ledger_url: str, data_dir: Path, instance: str = "chargestream") -> FastAPI:
+def create_app(
+    ledger_url: str, data_dir: Path, instance: str = "chargestream", broker: MqttSettings | None = None
+) -> FastAPI:
     """Return the web application.
 
     Parameters
@@ -68,6 +73,8 @@ def create_app(ledger_url: str, data_dir: Path, instance: str = "chargestream") 
         Where the processes keep their status files.
     instance : str
         Name of this installation, shown in the title.
+    broker : MqttSettings, optional
+        Where what people do about findings is published; without it nothing can be done from the page.
 
     Raises
     ------
@@ -75,12 +82,15 @@ def create_app(ledger_url: str, data_dir: Path, instance: str = "chargestream") 
         If the address is wrong or its driver is missing.
     """
     page = Page(ledger_url, data_dir, instance)
+    desk = OperatorDesk(broker, page.ledger) if broker is not None else None
     registry = CollectorRegistry(auto_describe=False)
     registry.register(HealthCollector(page.health))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        if desk is not None:
+            desk.close()
         page.ledger.close()
 
     app = FastAPI(
@@ -97,6 +107,7 @@ def create_app(ledger_url: str, data_dir: Path, instance: str = "chargestream") 
     _add_static(app)
     _add_data(app, page)
     _add_lists(app, page)
+    add_findings(app, page, desk)
 
     @app.get("/metrics", include_in_schema=False)
     def metrics() -> Response:
@@ -176,13 +187,6 @@ def _add_lists(app: FastAPI, page: Page) -> None:
     ) -> list[dict[str, Any]]:
         """Return EVSEs with inventory, newest reading and open findings, by site, station and number."""
         return page.ledger.evses(limit, offset, site=site, search=search)
-
-    @app.get("/api/v1/findings")
-    def findings(
-        limit: Annotated[int, Query(ge=1, le=10_000)] = 200, site: Site = "", search: Search = ""
-    ) -> list[dict[str, Any]]:
-        """Return raised open findings, critical ones first; ``consequences`` counts what one explains."""
-        return page.ledger.raised_findings(limit, site=site, search=search)[0]
 
     @app.get("/api/v1/dead")
     def dead(limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[dict[str, Any]]:

@@ -102,6 +102,22 @@ class Page:
                 self._rendered.popitem(last=False)
             return text
 
+    def finding(self, finding_id: str) -> str | None:
+        """Return the page of one finding with its history; None when the ledger has no such finding."""
+        found = self.ledger.finding(finding_id)
+        if found is None:
+            return None
+        history = [{"at": c["changed_at"], "change": c} for c in found["changes"]]
+        history += [{"at": a["at"], "action": a} for a in found["actions"]]
+        return self._templates.get_template("finding.html").render(
+            instance=self._instance,
+            now_ms=self._now_ms(),
+            faults=FAULTS,
+            f=found,
+            history=sorted(history, key=lambda item: item["at"]),
+            choice=Choice(),
+        )
+
     def _context(self, choice: Choice) -> dict[str, Any]:
         now_ms = self._now_ms()
         health = self._health.read(now_ms)

@@ -27,9 +27,11 @@ def run(args: argparse.Namespace) -> int:
 
     from connectors.api.app import create_app
     from pipeline import process
+    from pipeline.ingest import mqtt_settings
 
     config, stop = process.start("api", args.config)
-    app = create_app(config.ledger_url(), Path(config.service.data_dir), config.service.instance)
+    broker = mqtt_settings(config, "-page")
+    app = create_app(config.ledger_url(), Path(config.service.data_dir), config.service.instance, broker)
     listening = listen(config.api.host, config.api.port)
     log = logging.getLogger("chargestream.api")
     logging.getLogger("uvicorn").handlers = logging.getLogger("chargestream").handlers

@@ -34,7 +34,7 @@ from ._tree import ROOT
 #: Why a block is not run here -> the commands that may be excused by it.
 REASONS = {
     "runs until stopped": {"run", "ingest", "worker", "egress", "api", "demo"},
-    "needs a broker": {"record", "simulate"},
+    "needs a broker": {"record", "simulate", "finding"},
     "needs servers": {"drill"},
     "takes minutes": {"bench", "simulate"},
     "needs data that is not shipped": {"score"},

@@ -178,7 +178,8 @@ def test_static_files_are_those_of_the_folder_and_no_others(get: Get) -> None:
 def test_openapi_names_every_data_address(get: Get) -> None:
     paths = get("/api/openapi.json").json()["paths"]
     names = {"power", "intervals", "evses", "findings", "dead"}
-    assert set(paths) == {"/health", *(f"/api/v1/{name}" for name in names)}
+    one = "/api/v1/findings/{finding_id}"
+    assert set(paths) == {"/health", one, f"{one}/actions", *(f"/api/v1/{name}" for name in names)}
 
 
 def test_health_says_that_all_is_well(seeded: Seeded, get: Get) -> None:

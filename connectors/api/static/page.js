@@ -26,7 +26,8 @@ function matchAttributes(from, to) {
     if (from.getAttribute(name) !== value) from.setAttribute(name, value);
   }
   for (const { name } of [...from.attributes]) {
-    if (!to.hasAttribute(name)) from.removeAttribute(name);
+    // What its reader opened stays open.
+    if (!to.hasAttribute(name) && name !== "open") from.removeAttribute(name);
   }
 }
 
@@ -57,6 +58,8 @@ function matchChildren(from, to) {
     }
     if (found === at) at = at.nextSibling;
     else from.insertBefore(found, at);
+    // What is kept says what became of the reader's own doing.
+    if (node.nodeType === Node.ELEMENT_NODE && node.dataset.keep !== undefined) continue;
     if (node.nodeType === Node.ELEMENT_NODE) {
       matchAttributes(found, node);
       matchChildren(found, node);
@@ -132,6 +135,28 @@ document.addEventListener("visibilitychange", () => {
   if (!document.hidden && !paused) renew();
 });
 document.getElementById("site").addEventListener("change", (event) => event.target.form.requestSubmit());
+
+// Forms about findings are sent in place; without this script they are sent as any form is.
+live.addEventListener("submit", async (event) => {
+  const form = event.target;
+  if (form.getAttribute("method") !== "post") return;
+  event.preventDefault();
+  const done = form.querySelector(".done");
+  const filled = new FormData(form, event.submitter);
+  localStorage.setItem("by", filled.get("by"));
+  done.textContent = "sending";
+  try {
+    const answer = await fetch(form.getAttribute("action"), { method: "POST", body: new URLSearchParams(filled) });
+    done.textContent = answer.ok ? "done, shows in a moment" : await answer.text();
+    if (answer.ok) form.elements.text.value = form.elements.to.value = "";
+  } catch {
+    done.textContent = "the server does not answer";
+  }
+});
+live.addEventListener("toggle", (event) => {
+  const by = event.target.querySelector("input[name=by]");
+  if (event.target.open && by && !by.value) by.value = localStorage.getItem("by") || "";
+}, true);
 
 pause.hidden = false;
 say("fresh", "live");
