@@ -115,7 +115,9 @@ def _aux_kernel(
 
 class _Detector(StationDetector):
     spec = SPEC
-    dtype: ClassVar[list[Any]] = WATCH_FIELDS
+    # The last field is never used: numba takes a record whose fields begin like this one's for a kind of it,
+    # warns, and the kernels of both would share what it compiled for this one.
+    dtype: ClassVar[list[Any]] = [*WATCH_FIELDS, ("own", "u1")]
     blank: ClassVar[dict[str, Any]] = WATCH_BLANK
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
