@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final
 
@@ -127,12 +127,12 @@ class Price:
     @property
     def net_rounded(self) -> Decimal:
         """Total without tax in the currency's minor unit, rounded half up."""
-        return rounded(self.net, minor_unit(self.tariff.currency))
+        return _half_up(self._sums.net_limited, self.tariff.scale, minor_unit(self.tariff.currency))
 
     @property
     def gross_rounded(self) -> Decimal:
         """Total with tax in the currency's minor unit, rounded half up."""
-        return rounded(self.gross, minor_unit(self.tariff.currency))
+        return _half_up(self._sums.gross_limited, self.tariff.scale, minor_unit(self.tariff.currency))
 
     @property
     def by_dimension(self) -> dict[str, tuple[Fraction, Fraction]]:
@@ -206,9 +206,12 @@ def minor_unit(currency: str) -> int:
 
 def rounded(amount: Fraction, decimals: int) -> Decimal:
     """Return an exact amount rounded half up (away from zero at the tie) to so many decimals."""
-    tenfold = abs(amount) * 10**decimals
-    whole = (2 * tenfold.numerator + tenfold.denominator) // (2 * tenfold.denominator)
-    return Decimal(-whole if amount < 0 else whole).scaleb(-decimals)
+    return _half_up(amount.numerator, amount.denominator, decimals)
+
+
+def _half_up(numerator: int, denominator: int, decimals: int) -> Decimal:
+    whole = (2 * abs(numerator) * 10**decimals + denominator) // (2 * denominator)
+    return Decimal(-whole if numerator < 0 else whole).scaleb(-decimals)
 
 
 def plain(amount: Fraction, decimals: int = 6) -> str:
@@ -216,11 +219,6 @@ def plain(amount: Fraction, decimals: int = 6) -> str:
     text = f"{rounded(amount, decimals):f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text == "-0" else text
-
-
-def quantized(amount: Decimal, decimals: int) -> Decimal:
-    """Return a Decimal rounded half up to so many decimals."""
-    return amount.quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP)
 
 
 def _utc(ms: int) -> str:

@@ -14,6 +14,8 @@ from typing import Any, Final, NamedTuple
 
 from ._pricing_core import Period, Session
 from ._pricing_rules import MWH_PER_KWH, CompiledTariff, compile_tariff
+from ._split_periods import split_periods
+from .pricing import plain, price
 from .tariffs import read as read_tariff
 from .tariffs._ocpi_types import TariffError, exact, read_time, write_time
 from .tariffs.ocpi import Tariff221, Tariff230
@@ -78,10 +80,31 @@ def read_cdr(
     TariffError
         If something is missing or wrong, or no tariff was valid when the session started.
     """
-    given = tariffs or cdr.get("tariffs") or []
-    if not given:
-        raise TariffError(f"CDR {cdr.get('id', '?')!r} carries no tariff: give one")
-    return _prepare(str(cdr.get("id", "")), [read_tariff(t) for t in given], time_zone, cdr)
+    name = str(cdr.get("id", ""))
+    if tariffs:
+        return _prepare(name, [read_tariff(t) for t in tariffs], time_zone, cdr)
+    own = [read_tariff(t) for t in cdr.get("tariffs") or []]
+    if not own:
+        raise TariffError(f"CDR {name!r} carries no tariff: give one")
+    rows = cdr.get("charging_periods") or []
+    named = {str(row["tariff_id"]).lower() for row in rows if isinstance(row, dict) and row.get("tariff_id")}
+    if len(named) > 1:
+        raise TariffError(f"CDR {name!r} has tariffs {', '.join(sorted(named))}: price its parts apart")
+    if named:
+        (wanted,) = named
+        own = [t for t in own if t.id.lower() == wanted]
+        if not own:
+            raise TariffError(f"CDR {name!r}: its periods name tariff {wanted!r}, which it does not carry")
+        free = [{**row, "dimensions": _unpriced(row)} for row in rows if row.get("tariff_id") is None]
+        places = {row["start_date_time"]: row for row in free}
+        cdr = {**cdr, "charging_periods": [places.get(row["start_date_time"], row) for row in rows]}
+    return _prepare(name, own, time_zone, cdr)
+
+
+def _unpriced(row: dict[str, Any]) -> list[Any]:
+    """Return the dimensions of a period to which no tariff applies: none has a price."""
+    kept = [d for d in _field(row, "dimensions") if d.get("type") in _BANDS]
+    return kept or [{"type": "MAX_POWER", "volume": 0}]
 
 
 def _prepare(name: str, tariffs: list[Any], time_zone: str, data: dict[str, Any]) -> Prepared:
@@ -105,7 +128,24 @@ def _prepare(name: str, tariffs: list[Any], time_zone: str, data: dict[str, Any]
     currency = data.get("currency")
     if currency and currency.upper() != tariff.currency.upper():
         raise TariffError(f"{name}: currency is {currency}, that of the tariff {tariff.currency}")
-    return Prepared(name, compile_tariff(tariff, time_zone, kwh_units=units), session, remarks)
+    compiled = compile_tariff(tariff, time_zone, kwh_units=units)
+    cut = split_periods(compiled, session)
+    if isinstance(tariff, OcppTariff):
+        return Prepared(name, compiled, cut, remarks)
+    if len(cut.periods) > len(session.periods):
+        remarks += _crossing(compiled, session, cut)
+    return Prepared(name, compiled, session, remarks)
+
+
+def _crossing(tariff: CompiledTariff, session: Session, cut: Session) -> list[str]:
+    """Return what to say of periods over which the tariff switches: OCPI prices them as of their start."""
+    as_given, apart = price(tariff, session), price(tariff, cut)
+    if as_given.net == apart.net:
+        return []
+    return [
+        "the tariff switches within charging periods, which are priced as of their start: cut there, "
+        f"the total would be {plain(apart.net)} instead of {plain(as_given.net)} without tax"
+    ]
 
 
 def _session(rows: list[Any], data: dict[str, Any], units: int, remarks: list[str]) -> Session:

@@ -1,4 +1,4 @@
-"""Measure this machine: flow, ingest, latency, state, starts; or the flow over a given message log."""
+"""Measure this machine: flow, ingest, latency, state, starts, pricing; or the flow over a given log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PARTS = ("flow", "drain", "latency")
+PARTS = ("flow", "pricing", "drain", "latency")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,12 +57,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _everything(args: argparse.Namespace, config: Any, say: Callable[[str], None]) -> dict[str, Any]:
     from connectors.broker import mosquitto_path
-    from pipeline import bench, bench_drain, bench_live
+    from pipeline import bench, bench_drain, bench_live, bench_pricing
 
     figures: dict[str, Any] = {"machine": bench.machine()}
     wanted = (args.only,) if args.only else PARTS
     if "flow" in wanted:
         figures |= bench.whole_bench(config, args.runs, args.readings, say)
+    if "pricing" in wanted:
+        figures["pricing"] = {name: round(value) for name, value in bench_pricing.figures().items()}
+    if not {"drain", "latency"} & set(wanted):
+        return figures
     if mosquitto_path() is None:
         say("mosquitto is not installed: no ingest and latency figures")
         return figures
