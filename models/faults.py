@@ -328,6 +328,17 @@ def code_of(taxonomy: str, code: str) -> str | None:
     return "station_reported"
 
 
+def failed_start(taxonomy: str, code: str) -> bool:
+    """Return whether a station's own code means a failed start (CX011, CX012, or EVerest's names of them)."""
+    if taxonomy == "mrec":
+        found = _CX.match(code)
+    elif taxonomy == "everest":
+        found = _EVEREST_MREC.search(code.partition("/")[2])
+    else:
+        return False
+    return found is not None and MREC.get(int(found[1])) == FAILED_START
+
+
 def _everest(code: str) -> str | None:
     interface, _, error = code.partition("/")
     found = _EVEREST_MREC.search(error)

@@ -42,7 +42,9 @@ _CHANNELS: Final[dict[str, dict[str, tuple[float, float]]]] = {
     "SoC": {"low": (20.0, 79.0), "high": (80.0, 100.0)},
 }
 
-_CONTACTOR: Final = ("closed", "closes", "works", "switches", "open")
+#: EVSEs whose contactors may fail; the others keep what other families tell of them.
+_OUTSIDE: Final = (2, 3)
+_CONTACTOR: Final = ("closed", "works", "open")
 
 
 class ConnectorMoods:
@@ -74,7 +76,7 @@ class ConnectorMoods:
                 mood = rng.choice(tuple(moods)[:3])
             if rng.random() < 0.95:
                 values[channel] = round(rng.uniform(*moods[mood]), 2)
-        if self._draw(evse.row, "contactor", _CONTACTOR) == "open":
+        if evse.row == 3 and self._draw(evse.row, "contactor", _CONTACTOR) == "open":
             amps = self._rng(evse.row, "contactor").choice([0.0, 0.0, 0.0, 0.5, 16.0])
             values |= {name: amps for name in values if name.startswith("Current.Import")}
             values |= {"Current.Offered": 16.0, "Power.Active.Import": amps * 690.0}
@@ -84,5 +86,7 @@ class ConnectorMoods:
         """Return the context bits of a reading, `told` being what the story says otherwise."""
         if self._mood.get((evse.row, "contactor")) == "open":
             return _CHARGING
+        if evse.row not in _OUTSIDE:
+            return told
         mine = _STATES[self._draw(evse.row, "state", tuple(_STATES))]
         return told if mine is None else mine

@@ -305,9 +305,11 @@ class _Teller:
         for share, kind, make in makers:
             if rng.random() < share and (at := self._numbered(node, now, kind)) is not None:
                 self.story.records.append(make(node, evse, at, t))
+        self.rng = self.moods.bursts.rng  # bursts leave the rest of the story as it is
         for kind, burst in self.moods.bursts.due(node.evses, now):
             if (origin := self._numbered(node, now, kind)) is not None:
                 self.story.records.append(burst(origin))
+        self.rng = rng
 
     def _transaction(self, node: _Node, evse: Evse, at: Origin, t: int) -> Record:
         rng = self.rng
