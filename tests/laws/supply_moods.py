@@ -54,9 +54,9 @@ class SupplyMoods:
                     evse.u_n_v + self.rng.gauss(0, 0.2) - ohm * (amps if amps == amps else 0), 1
                 )
         if evse.row in {1, 2} and progress > 0.65:  # their meters are right again
-            amps, watts = values.get("Current.Import"), values.get("Power.Active.Import")
-            if amps is not None and watts is not None:
-                values["Power.Active.Import"] = round(values.get("Voltage", evse.u_n_v) * amps, 0)
+            drawn, watts = values.get("Current.Import"), values.get("Power.Active.Import")
+            if drawn is not None and watts is not None:
+                values["Power.Active.Import"] = round(values.get("Voltage", evse.u_n_v) * drawn, 0)
         if evse.node < 2 and self._sag < progress < self._sag + 0.04 and self.rng.random() < 0.9:
             for name in [
                 *volts,
