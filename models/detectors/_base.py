@@ -37,8 +37,10 @@ def ns(seconds: float) -> int:
     return round(seconds * NS_PER_S)
 
 
-def require(config: Any, **bounds: tuple[float, float]) -> None:
+def require(config: Any, *texts: str, **bounds: tuple[float, float]) -> None:
     """Check that fields of a detector's Config lie within their bounds (inclusive).
+
+    `texts` are the names of fields that are no numbers: the caller checks them.
 
     Raises
     ------
@@ -50,7 +52,7 @@ def require(config: Any, **bounds: tuple[float, float]) -> None:
         value = getattr(config, name)
         if not isinstance(value, int | float) or not low <= value <= high:
             wrong.append(f"{name} = {value!r}: expected a number from {low:g} to {high:g}")
-    missing = {f.name for f in fields(config)} - bounds.keys()
+    missing = {f.name for f in fields(config)} - bounds.keys() - set(texts)
     if missing:
         raise TypeError(f"{type(config).__module__}: no bounds for {sorted(missing)}")
     if wrong:

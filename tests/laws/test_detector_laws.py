@@ -38,9 +38,13 @@ profiles = st.builds(
 
 
 def build(name: str, state: dict[str, Any] | None = None) -> Detector:
-    """Return the detector with its defaults."""
+    """Return the detector with its defaults, but for what its twin says in `LAW_CONFIG`.
+
+    Stories last hours: a detector that learns for weeks is told to learn faster.
+    """
     module = plugins.load("models.detectors", name)
-    detector: Detector = module.build(module.Config(), state)
+    settings = getattr(importlib.import_module(f"tests.naive.{name}"), "LAW_CONFIG", {})
+    detector: Detector = module.build(module.Config(**settings), state)
     return detector
 
 

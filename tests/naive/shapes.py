@@ -30,6 +30,22 @@ def haar(values: list[float]) -> list[float]:
     return [(v - low) * scale for v in out]
 
 
+def length(values: Any) -> Any:
+    """Return the Euclidean length."""
+    total = F(1e-12)
+    for v in values:
+        total = total + v * v
+    return np.sqrt(total)
+
+
+def product(a: Any, b: Any) -> Any:
+    """Return the scalar product, summed from the front."""
+    total = F(0.0)
+    for x, y in zip(a, b, strict=False):
+        total = total + x * y
+    return total
+
+
 @dataclass
 class Net:
     """One net; `alarms` and `matches` are all there ever were."""
@@ -111,9 +127,11 @@ class Net:
         more = self.widen * (self.high - self.low)
         self.low, self.high = self.low - more, self.high + more
         features = [self.feature(s) for s in self.samples]
-        units = [f[:16] / np.sqrt(F(1e-12) + np.float32(sum(v * v for v in f[:16]))) for f in features[7:]]
-        whole = np.sum(units, axis=0)
-        order = sorted(range(7, self.warm), key=lambda t: float(units[t - 7] @ whole))
+        lengths = [length(f[:16]) for f in features]
+        whole = np.zeros(16, F)
+        for t in range(7, self.warm):
+            whole = whole + features[t][:16] / lengths[t]
+        order = sorted(range(7, self.warm), key=lambda t: product(features[t], whole) / lengths[t])
         blank = self.category(np.ones(32, F), 0)
         self.categories, seen = [dict(blank)], []
         for z, t in enumerate(order):
