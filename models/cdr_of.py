@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from collections.abc import Iterable
 from decimal import Decimal
 from fractions import Fraction
@@ -11,7 +12,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from ._pricing_core import Period
-from .cdr import Cdr, Cdr221, Cdr230, CdrLocation, CdrToken, SignedData
+from .cdr import Cdr, Cdr221, Cdr230, CdrLocation, CdrToken, SignedData, correct
 from .pricing import Line, Price, minor_unit, rounded
 from .rating import Rated
 from .tariffs._ocpi_types import TariffError
@@ -219,3 +220,26 @@ def _hours(ms: int) -> Decimal:
 def _time(ms: int) -> dt.datetime:
     whole, rest = divmod(ms, 1000)
     return dt.datetime.fromtimestamp(whole, dt.UTC) + dt.timedelta(milliseconds=rest)
+
+
+def cdr_id(site: str, station: str, transaction_id: str, revision: int) -> str:
+    """Return the id of a transaction's CDR: the same for the same revision, whenever it is made."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"cdr/{site}/{station}/{transaction_id}/{revision}"))
+
+
+def revised(sent: Cdr | None, new: Cdr, now: dt.datetime) -> tuple[Cdr, ...]:
+    """Return what to send after a transaction was priced again.
+
+    Nothing sent yet: the new CDR. Sent, and the same but for id and time of update: nothing. Otherwise the
+    credit of the sent one and the new one.
+
+    Raises
+    ------
+    TariffError
+        If the new CDR keeps the id of the one that it corrects.
+    """
+    if sent is None:
+        return (new,)
+    if new.model_copy(update={"id": sent.id, "last_updated": sent.last_updated}) == sent:
+        return ()
+    return correct(sent, new, now)

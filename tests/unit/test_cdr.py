@@ -9,11 +9,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from pydantic import ValidationError
 
 from models.cdr import Cdr221, Cdr230, CdrLocation, CdrToken, SignedData, correct, credit_of, read_cdr
-from models.cdr_of import CdrIdentity, Version, cdr_of, to_221, to_230
+from models.cdr_of import CdrIdentity, Version, cdr_id, cdr_of, revised, to_221, to_230
 from models.pricing import price
 from models.pricing_cases import read_cdr as prepare
 from models.rating import SUSPENDED_EV, Reservation, Transaction, rate
@@ -150,8 +151,6 @@ def test_the_flat_part_of_a_parking_element_is_parking() -> None:
 def test_a_correction_is_a_credit_and_a_new_cdr() -> None:
     sent = cdr_of(rate(PARKED, OWN), IDENTITY, "2.3.0")
     before = json.dumps(sent.to_json())
-    import msgspec
-
     renewed = msgspec.structs.replace(IDENTITY, id="2026-000002")
     new = cdr_of(rate(charge(T0, 61, 9, parked=20), OWN), renewed, "2.3.0")
     later = NOW + dt.timedelta(days=2)
@@ -169,6 +168,27 @@ def test_a_correction_is_a_credit_and_a_new_cdr() -> None:
         credit_of(credit, later)
     with pytest.raises(TariffError, match="never replaced"):
         correct(sent, sent, later)
+
+
+def test_pricing_again_sends_only_what_changed() -> None:
+    names = [cdr_id("S", "CP", "tx", revision) for revision in (0, 1)]
+    assert names == [cdr_id("S", "CP", "tx", revision) for revision in (0, 1)]
+    assert {len(name) for name in names} == {36}
+    later = NOW + dt.timedelta(days=1)
+
+    def made(revision: int, kwh: float) -> Any:
+        own = msgspec.structs.replace(
+            IDENTITY, id=names[revision], last_updated=NOW + dt.timedelta(days=revision)
+        )
+        return cdr_of(rate(charge(T0, 61, kwh), OWN), own)
+
+    first = made(0, 9)
+    assert revised(None, first, NOW) == (first,)
+    assert revised(first, made(1, 9), later) == ()
+    credit, new = revised(first, made(1, 9.001), later)
+    assert (credit.id, credit.credit_reference_id, new.id) == (names[0] + "-C", names[0], names[1])
+    assert credit.to_json()["total_cost"]["excl_vat"] == -first.to_json()["total_cost"]["excl_vat"]
+    assert new.total_energy == Decimal("9.001")
 
 
 def test_a_cdr_cannot_be_changed() -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import itertools
 import json
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from models.rating import QUARTER_MS
 from models.tariff_simulation import effect, latest, past_session, simulate, transaction_of
-from models.tariffs import TariffError, read
+from models.tariffs import TariffError, loads, read
 from pipeline import cli
+from tests.convert.session_list import write
+from tests.convert.sessions import acn_sessions
 
 from .pricing_builders import component, element, tariff
 from .test_rating import HOUR, KWH, MINUTE, ms
@@ -132,3 +137,33 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     (tmp_path / "sessions.jsonl").write_text("{\n")
     assert cli.main(words) == 2
     assert "sessions.jsonl:1: no JSON" in capsys.readouterr().err
+
+
+def test_sessions_of_a_workplace_under_schedules_of_a_utility(data_dir: Path, tmp_path: Path) -> None:
+    """Revenue of 300 real sessions, against a reckoning hour by hour that knows only the schedule."""
+    out = tmp_path / "sessions.jsonl"
+    assert write(itertools.islice(acn_sessions(data_dir), 300), out) == 300
+    sessions = latest(loads(line) for line in out.read_text().splitlines())
+    schedule = loads((data_dir / "ev" / "us-tou-tariffs" / "sce_tou_ev_4_march_2019.json").read_text())
+    (made,) = simulate([read(schedule)], sessions, time_zone="America/Los_Angeles", power_kw=Decimal("6.6"))
+    expected = Fraction(0)
+    for session in sessions:
+        stop = min(session.end_ms, session.start_ms + session.energy * 36 // 66)
+        hour = session.start_ms - session.start_ms % HOUR
+        done = 0
+        while hour < stop:
+            until = min(hour + HOUR, stop)
+            so_far = session.energy * (until - session.start_ms) // (stop - session.start_ms)
+            local = dt.datetime.fromtimestamp(hour // 1000, ZoneInfo("America/Los_Angeles"))
+            season = "Summer" if 6 <= local.month <= 9 else "Winter"
+            name = f"{season}-{'Weekday' if local.weekday() < 5 else 'Weekend'}"
+            entry = next(s for s in schedule["schedule"] if s["id"] == name)
+            price = max(
+                (t, p) for t, p in zip(entry["times"], entry["tariffs"], strict=True) if t <= local.hour
+            )[1]
+            expected += Fraction(so_far - done, KWH) * Fraction(price)
+            done, hour = so_far, until
+    assert made.sessions == 300
+    assert made.energy == sum(s.energy for s in sessions)
+    # whole Wh are billed: up to 1 Wh a session at the last price
+    assert 0 <= made.net - expected <= Fraction(300, 1000) * Fraction("0.27")
