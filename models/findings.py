@@ -5,8 +5,8 @@ A finding is open for a subject and a code (for `station_reported` also the stat
 several sources say of one code and subject is one finding: the first source keeps its name, evidence is
 of all (``sources`` names them), and it clears when all of them took it back. What is raised again and
 again, each time within an hour, is one finding from the third time on: the first one's, with the count in
-its evidence (``times``). A finding with an open parent is recorded with `parent` set and not raised: nobody
-is told. When the parent is gone and the child still stands after `orphan_s` of journaled time, it is
+its evidence (``raised_times``). A finding with an open parent is recorded with `parent` set and not raised:
+nobody is told. When the parent is gone and the child still stands after `orphan_s` of journaled time, it is
 raised. Findings of backlog are recorded with ``live`` false and never open; one that turns out to still
 hold is raised live under the same identity.
 
@@ -224,7 +224,7 @@ class FindingsManager:
         )
         finding.heard(_who(e, key))
         if run is not None:
-            finding.evidence["times"] = run.times
+            finding.evidence["raised_times"] = run.times
         self._found[key] = finding
         if e.live:
             self._adopt(finding)

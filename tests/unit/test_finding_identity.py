@@ -106,7 +106,7 @@ def _episodes(starts: list[int], length: int = 60, **fields: Any) -> list[Emissi
 
 
 def _times(changes: list[FindingChange]) -> list[int | None]:
-    return [c.evidence.get("times") for c in changes if c.state == "raised"]
+    return [c.evidence.get("raised_times") for c in changes if c.state == "raised"]
 
 
 def test_raised_the_third_time_within_an_hour_of_each_other_is_one_finding_with_a_count() -> None:
