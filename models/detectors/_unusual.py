@@ -34,6 +34,7 @@ BLOCK_FIELDS: Final[list[Any]] = [
     ("sample", "f8"),  # the last sample made, with its extremes
     ("sample_low", "f8"),
     ("sample_high", "f8"),
+    ("ready", "i8"),  # the reading at hand finished it
 ]
 BLOCK_BLANK: Final[dict[str, Any]] = {"bucket": NO_TIME}
 

@@ -140,7 +140,6 @@ class _Channels(NamedTuple):
     shape_slots: I16
     levels: Any
     blocks: Any
-    nets: Nets
 
 
 class _Limits(NamedTuple):
@@ -153,46 +152,61 @@ class _Found(NamedTuple):
     """The most unusual channel of a reading: (column in the lists, -1 none), evidence."""
 
     at: Any  # (1,) int64
-    evidence: F64  # value, score, level, low, high
+    evidence: F64  # value, score, level, low, high, and how often the level is reached
 
 
 @kernel
-def _judge(e: int, i: int, t: int, seen: _Channels, limits: _Limits, found: _Found) -> bool:
-    """Take in one reading; return whether it has a value to judge, the most unusual one in `found`."""
-    any_value, worst = False, 1.0
-    found.at[0] = -1
-    n_levels, n_shapes = len(seen.level_slots), len(seen.shape_slots)
-    for j in range(n_levels):
+def _levels(e: int, i: int, t: int, seen: _Channels, rule: Levels, found: _Found) -> bool:
+    """Judge a reading by levels; return whether it has a value, the most unusual one in `found`."""
+    any_value, n = False, len(seen.level_slots)
+    for j in range(n):
         slot = seen.level_slots[j]
         if slot < 0 or not abs(seen.values[slot, i]) < np.inf:
             continue
         any_value = True
-        rec = seen.levels[e * n_levels + j]
+        rec = seen.levels[e * n + j]
         low, high = rec["low"], rec["high"]
-        value = seen.values[slot, i]
-        ranges = level_step(rec, value, t, limits.levels)
-        if ranges / limits.levels.excess >= worst:
-            worst = ranges / limits.levels.excess
+        share = level_step(rec, seen.values[slot, i], t, rule) / rule.excess
+        if share >= 1.0 and share >= found.evidence[5]:
             found.at[0] = j
-            found.evidence[0], found.evidence[1], found.evidence[2] = value, ranges, limits.levels.excess
-            found.evidence[3], found.evidence[4] = low, high
-    for j in range(n_shapes):
+            found.evidence[0], found.evidence[1] = seen.values[slot, i], share * rule.excess
+            found.evidence[2], found.evidence[3], found.evidence[4] = rule.excess, low, high
+            found.evidence[5] = share
+    return any_value
+
+
+@kernel
+def _samples(e: int, i: int, t: int, seen: _Channels, shape_ns: int) -> int:
+    """Add a reading to the samples of its channels; return 0 no value, 1 some, 2 a sample was finished."""
+    any_value, n = 0, len(seen.shape_slots)
+    for j in range(n):
         slot = seen.shape_slots[j]
+        rec = seen.blocks[e * n + j]
+        rec["ready"] = 0
         if slot < 0 or not abs(seen.values[slot, i]) < np.inf:
             continue
-        any_value = True
-        k = e * n_shapes + j
-        rec = seen.blocks[k]
-        value = seen.values[slot, i]
-        if not take_sample(rec, value, t // limits.shape_ns):
-            continue
-        score = ensemble_step(seen.nets, k, 1, rec["sample"], rec["sample_low"], rec["sample_high"])
-        if score > 0.0 and score / limits.shape_score >= worst:
-            worst = score / limits.shape_score
-            found.at[0] = n_levels + j
-            found.evidence[0], found.evidence[1] = rec["sample"], score
-            found.evidence[2], found.evidence[3], found.evidence[4] = limits.shape_score, np.nan, np.nan
+        any_value = max(any_value, 1)
+        if take_sample(rec, seen.values[slot, i], t // shape_ns):
+            rec["ready"] = 1
+            any_value = 2
     return any_value
+
+
+@kernel
+def _shapes(e: int, seen: _Channels, nets: Nets, level: float, found: _Found) -> None:
+    """Judge the samples that were finished: rarely called, so that few readings pay for its arguments."""
+    n = len(seen.shape_slots)
+    for j in range(n):
+        rec = seen.blocks[e * n + j]
+        if rec["ready"] == 0:
+            continue
+        score = ensemble_step(nets, e * n + j, 1, rec["sample"], rec["sample_low"], rec["sample_high"])
+        share = score / level
+        if score > 0.0 and share >= 1.0 and share >= found.evidence[5]:
+            found.at[0] = len(seen.level_slots) + j
+            found.evidence[0], found.evidence[1], found.evidence[2] = rec["sample"], score, level
+            found.evidence[3] = found.evidence[4] = np.nan
+            found.evidence[5] = share
 
 
 @kernel
@@ -200,6 +214,7 @@ def _unusual_kernel(
     start: int,
     time: Timeline,
     seen: _Channels,
+    nets: Nets,
     state: Any,
     limits: _Limits,
     rule: Lasting,
@@ -211,7 +226,14 @@ def _unusual_kernel(
         if out.used[0] > room:
             return i
         e, t = time.evse[i], time.time_ns[i]
-        if not _judge(e, i, t, seen, limits, found):
+        found.at[0], found.evidence[5] = -1, 0.0
+        any_value = _levels(e, i, t, seen, limits.levels, found)
+        if len(seen.shape_slots) > 0:
+            samples = _samples(e, i, t, seen, limits.shape_ns)
+            any_value = any_value or samples > 0
+            if samples == 2:
+                _shapes(e, seen, nets, limits.shape_score, found)
+        if not any_value:
             continue
         rec = state[e]
         level = 1 if found.at[0] >= 0 else 0
@@ -221,7 +243,7 @@ def _unusual_kernel(
         if kind == NOTHING:
             continue
         end = rec["good_ns"] if kind == CLEAR else t
-        score = 1.0 if kind == CLEAR else found.evidence[1] / found.evidence[2]
+        score = 1.0 if kind == CLEAR else found.evidence[5]
         j = emit(
             out, e, kind, INFO, rec["live"], rec["start_ns"], end, time.order[i], time.effect_ns[i], score
         )
@@ -253,7 +275,7 @@ class _Detector(RowDetector):
             float(config.shape_score),
         )
         self._rule = Lasting(0, 1, ns(config.hold_s), ns(config.hold_s))
-        self._found = _Found(np.zeros(1, np.int64), np.zeros(5))
+        self._found = _Found(np.zeros(1, np.int64), np.zeros(6))
         self._raw = Emissions()
         self._levels = Table(LEVEL_FIELDS, LEVEL_BLANK)
         self._blocks = Table(BLOCK_FIELDS, BLOCK_BLANK)
@@ -283,11 +305,18 @@ class _Detector(RowDetector):
             slots(rows, self._lists[1]),
             self._levels.rows,
             self._blocks.rows,
-            self._nets,
         )
         return int(
             _unusual_kernel(
-                start, timeline(rows), seen, self.table.rows, self._limits, self._rule, self._found, out
+                start,
+                timeline(rows),
+                seen,
+                self._nets,
+                self.table.rows,
+                self._limits,
+                self._rule,
+                self._found,
+                out,
             )
         )
 
