@@ -76,7 +76,7 @@ def cdr_of(rated: Rated, identity: CdrIdentity, version: Version = "2.2.1") -> C
         "cdr_location": identity.location,
         "meter_id": identity.meter_id,
         "currency": price.tariff.currency,
-        "tariffs": _tariffs(price, version),
+        "tariffs": _tariffs(price, version, identity),
         "charging_periods": [
             {
                 "start_date_time": _time(p.start_ms),
@@ -170,10 +170,17 @@ def _taxes(lines: list[Line], whole: Decimal, decimals: int) -> list[dict[str, A
     return made
 
 
-def _tariffs(price: Price, version: Version) -> list[Tariff221] | list[Tariff230]:
+def _tariffs(price: Price, version: Version, identity: CdrIdentity) -> list[Tariff221] | list[Tariff230]:
+    """Return the tariff in OCPI's spelling; one made for this session is ours and of its start."""
     source = price.tariff.source
     if not isinstance(source, Tariff221 | Tariff230):
         return []  # a tariff of OCPP has no spelling in OCPI
+    own = {
+        "country_code": identity.country_code,
+        "party_id": identity.party_id,
+        "last_updated": _time(price.session.periods[0].start_ms),
+    }
+    source = source.model_copy(update={n: v for n, v in own.items() if getattr(source, n) is None})
     return [to_221(source)] if version == "2.2.1" else [to_230(source)]
 
 

@@ -82,8 +82,8 @@ class DisplayText(Model):
 class BaseTariff(Model):
     """What the tariffs of both versions have in common."""
 
-    country_code: Annotated[str, Field(max_length=2)] = ""
-    party_id: Annotated[str, Field(max_length=3)] = ""
+    country_code: Annotated[str, Field(max_length=2)] | None = None
+    party_id: Annotated[str, Field(max_length=3)] | None = None
     id: Annotated[str, Field(max_length=36)]
     currency: Annotated[str, Field(min_length=3, max_length=3)]
     type: str | None = None
@@ -93,7 +93,7 @@ class BaseTariff(Model):
     start_date_time: DateTime | None = None
     end_date_time: DateTime | None = None
     energy_mix: dict[str, Any] | None = None
-    last_updated: DateTime = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+    last_updated: DateTime | None = None
 
     @property
     def limits(self) -> tuple[Limits, Limits]:
@@ -194,7 +194,11 @@ def complaints(error: ValidationError) -> str:
 
 def departures(tariff: Tariff221 | Tariff230) -> list[str]:
     """Return in words where a tariff that can be priced still departs from the specification."""
-    found = [f"{name} is missing" for name in ("country_code", "party_id") if not getattr(tariff, name)]
+    found = [
+        f"{name} is missing"
+        for name in ("country_code", "party_id", "last_updated")
+        if not getattr(tariff, name)
+    ]
     if isinstance(tariff, Tariff230) and tariff.tax_included is None:
         found.append("tax_included is missing: prices are taken to be without tax")
     for index, element in enumerate(tariff.elements):

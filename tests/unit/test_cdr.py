@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from models.cdr import Cdr221, Cdr230, CdrLocation, CdrToken, SignedData, correct, credit_of, read_cdr
 from models.cdr_of import CdrIdentity, Version, cdr_id, cdr_of, revised, to_221, to_230
+from models.dynamic import Biller
 from models.pricing import price
 from models.pricing_cases import read_cdr as prepare
 from models.rating import SUSPENDED_EV, Reservation, Transaction, rate
@@ -100,6 +101,16 @@ def test_a_cdr_states_what_was_priced() -> None:
     assert read_cdr(json.loads(json.dumps(data))) == cdr
     again = prepare(loads(json.dumps(data)))
     assert price(again.tariff, again.session).net == rate(PARKED, OWN).price.net
+
+
+def test_a_tariff_made_for_the_session_is_whole_in_the_cdr() -> None:
+    spot = read({"kind": "spot", "id": "S", "currency": "EUR", "fallback": ["fixed"], "fixed": 1})
+    bill = Biller(spot, "Europe/Berlin").bill(charge(T0, 20, 2))
+    cdr = cdr_of(bill.rated, IDENTITY, "2.3.0")
+    assert departures(cdr.tariffs[0]) == []
+    assert [p.start_date_time.minute for p in cdr.charging_periods] == [0, 15]
+    again = prepare(loads(json.dumps(cdr.to_json())), time_zone="Europe/Berlin")
+    assert price(again.tariff, again.session).net == bill.rated.price.net
 
 
 def test_taxes_of_2_3_0_add_up_to_the_gross() -> None:
