@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+
 from models._kernel import kernel
 from models.batch import F64, ReadingBatch
 from models.channels import CHANNEL_ID
@@ -24,7 +26,7 @@ SPEC = DetectorSpec(
     "station",
     "rule",
     (CHANNEL_ID["x.Supply12V"],),
-    ("supply_v", "nominal_v", "deviation_percent", "duration_s", "evse"),
+    ("supply_v", "nominal_v", "deviation_percent", "worst_v", "duration_s", "evse"),
     needs_channels=True,
 )
 
@@ -97,6 +99,9 @@ def _aux_kernel(
         level = 0 if limits.low_v <= volts <= limits.high_v else 1
         if level == 0 and rec["n"] == 0 and rec["raised"] == 0:
             continue
+        far = abs(volts - limits.nominal_v)
+        if (rec["n"] == 0 and rec["raised"] == 0) or far > abs(rec["worst_v"] - limits.nominal_v):
+            rec["worst_v"] = volts
         kind = watch(rec, time.time_ns[i], level, time.live[i], rule)
         if kind == NOTHING:
             continue
@@ -109,16 +114,15 @@ def _aux_kernel(
         out.evidence[j, 0] = volts
         out.evidence[j, 1] = limits.nominal_v
         out.evidence[j, 2] = 100.0 * deviation
-        out.evidence[j, 3] = (end - rec["start_ns"]) / 1e9
+        out.evidence[j, 3] = rec["worst_v"]
+        out.evidence[j, 4] = (end - rec["start_ns"]) / 1e9
     return n
 
 
 class _Detector(StationDetector):
     spec = SPEC
-    # The last field is never used: numba takes a record whose fields begin like this one's for a kind of it,
-    # warns, and the kernels of both would share what it compiled for this one.
-    dtype: ClassVar[list[Any]] = [*WATCH_FIELDS, ("own", "u1")]
-    blank: ClassVar[dict[str, Any]] = WATCH_BLANK
+    dtype: ClassVar[list[Any]] = [*WATCH_FIELDS, ("worst_v", "f8")]
+    blank: ClassVar[dict[str, Any]] = WATCH_BLANK | {"worst_v": np.nan}
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         # a value that is printed as the limit is within it

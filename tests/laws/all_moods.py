@@ -24,6 +24,11 @@ class AllMoods:
         """Add to the values of a reading, `progress` of the story told; return its context bits."""
         values |= self.nodes.signal(evse.row)
         self._cables.change(evse, values, progress)
-        self._supply.change(evse, values, progress)
         self._connectors.change(evse, values)
-        return self._connectors.state(evse, self._cables.state(evse))
+        self._supply.change(evse, values, progress)
+        state = self._connectors.state(evse, self._cables.state(evse))
+        return self._supply.state(evse, state, progress)
+
+    def register(self, evse: Evse, values: dict[str, float], reg: int | None, t: int) -> int | None:
+        """Return the register that belongs to the values of a reading at t, ns."""
+        return self._supply.register(evse, values, reg, t)

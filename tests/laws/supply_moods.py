@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from typing import Final
 
+from models import batch as b
 from tests.naive.plain import Evse
 
 _HERTZ: Final = {"good": (49.9, 50.1), "off": (50.55, 51.0), "far": (45.0, 53.0), "edge": (49.5, 49.5)}
@@ -25,6 +26,8 @@ class SupplyMoods:
         self._frozen: dict[int, tuple[str, float, float]] = {}
         self._calm: dict[int, bool] = {}
         self._value: dict[int, float] = {}
+        self._register: dict[int, tuple[int, int, float]] = {}
+        self._counted: dict[int, int] = {}
         self._sag = self.rng.uniform(0.2, 0.8)
 
     def _draw(self, row: int, what: str, moods: dict[str, tuple[float, float]]) -> float | None:
@@ -43,20 +46,15 @@ class SupplyMoods:
             "x.Supply12V": self._draw(evse.station, "aux", _AUX),
         }
         values |= {name: value for name, value in shown.items() if value is not None}
-        volts = [name for name in values if name.startswith("Voltage@L") and values[name] == values[name]]
         if evse.row not in self._calm:
-            self._calm[evse.row] = self.rng.random() < 0.4
+            self._calm[evse.row] = not evse.dc and self.rng.random() < 0.4
         if self._calm[evse.row]:
-            ohm = 0.05 if progress < 0.6 else 0.5
-            for name in volts:
-                amps = values.get(f"Current.Import@{name[8:10]}", 0.0)
-                values[name] = round(
-                    evse.u_n_v + self.rng.gauss(0, 0.2) - ohm * (amps if amps == amps else 0), 1
-                )
-        if evse.row in {1, 2} and progress > 0.65:  # their meters are right again
+            self._settle(evse, values, progress)
+        elif evse.row in {1, 2} and progress > 0.65:  # their meters are right again
             drawn, watts = values.get("Current.Import"), values.get("Power.Active.Import")
             if drawn is not None and watts is not None:
                 values["Power.Active.Import"] = round(values.get("Voltage", evse.u_n_v) * drawn, 0)
+        volts = [name for name in values if name.startswith("Voltage@L") and values[name] == values[name]]
         if evse.node < 2 and self._sag < progress < self._sag + 0.04 and self.rng.random() < 0.9:
             for name in [
                 *volts,
@@ -64,6 +62,37 @@ class SupplyMoods:
             ]:
                 values[name] = round(0.7 * values[name], 1)
         self._freeze(evse, values, progress)
+
+    def _settle(self, evse: Evse, values: dict[str, float], progress: float) -> None:
+        """Let a calm EVSE charge at 16 A with pauses; its meter is wrong at first, a terminal later."""
+        ohm, gain = (0.05 if progress < 0.6 else 0.5), (1.3 if progress < 0.35 else 1.0)
+        amps = 0.0 if int(progress * 24) % 4 == 0 else 16.0
+        values.pop("Power.Factor", None)
+        phases = [""] if evse.phases == 1 else ["@L1", "@L2", "@L3"]
+        for phase in phases:
+            values[f"Current.Import{phase}"] = amps
+            name = f"Voltage{phase}-N" if phase else "Voltage"
+            values[name] = round(evse.u_n_v + self.rng.gauss(0, 0.2) - ohm * amps, 1)
+        values["Power.Active.Import"] = round(gain * len(phases) * evse.u_n_v * amps)
+
+    def state(self, evse: Evse, state: int, progress: float) -> int:
+        """Return the context bits: a calm EVSE has sessions, long enough to judge its meter by."""
+        if not self._calm[evse.row]:
+            return state
+        return b.STATE_KNOWN if int(progress * 24) % 8 == 0 else b.STATE_KNOWN | b.IN_TRANSACTION | b.CHARGING
+
+    def register(self, evse: Evse, values: dict[str, float], reg: int | None, t: int) -> int | None:
+        """Return the register of a calm EVSE, which counts too little at first; of others `reg`."""
+        if not self._calm[evse.row] or reg is None:
+            return reg
+        watts = values.get("Power.Active.Import", 0.0)
+        watts = watts if watts == watts else 0.0
+        mwh, before, last = self._register.get(evse.row, (0, t, watts))
+        self._counted[evse.row] = self._counted.get(evse.row, 0) + 1
+        gain = 0.5 if self._counted[evse.row] < 12 else 1.0
+        mwh += round(gain * (watts + last) / 2 * (t - before) / 3.6e9)
+        self._register[evse.row] = (mwh, t, watts)
+        return mwh
 
     def _freeze(self, evse: Evse, values: dict[str, float], progress: float) -> None:
         rng = self.rng

@@ -238,6 +238,7 @@ class _Teller:
                 if rng.random() > 0.1 * odd:
                     values, reg = _values(node, evse, odd, self.profile.cadence_s)
                     state = self.moods.change(evse, values, (t - T0) / self.horizon_ns)
+                    reg = self.moods.register(evse, values, reg, t)
                     node.buffer.append((evse, t + rng.randrange(S // 2), values, reg, state))
         if now < node.silent_until:
             if rng.random() < 0.002 and node.row < 2:

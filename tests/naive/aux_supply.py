@@ -39,10 +39,14 @@ def _of_station(station: int, found: list[Expected]) -> list[Expected]:
 def _of_evse(readings: list[Reading], number: int) -> list[Expected]:
     out: list[Expected] = []
     watch = Lasting(60 * S, 2, 60 * S, 1800 * S)
+    run: list[float] = []  # since the run or finding began
     for r in readings:
         volts = r.values.get("x.Supply12V")
         if volts is None or volts != volts:
             continue
+        if not watch.raised and (not watch.samples or watch.samples[-1][1] == 0):
+            run = []
+        run.append(volts)
         kind = watch.add(r.time_ns, int(abs(volts - 12.0) > 1.2 + 1e-9), r.live)
         if kind:
             end = watch.end_ns if kind == "clear" else r.time_ns
@@ -50,6 +54,7 @@ def _of_evse(readings: list[Reading], number: int) -> list[Expected]:
                 "supply_v": volts,
                 "nominal_v": 12.0,
                 "deviation_percent": 100 * (volts / 12.0 - 1),
+                "worst_v": max(run, key=lambda v: abs(v - 12.0)),
                 "duration_s": (end - watch.start_ns) / S,
                 "evse": number,
             }
