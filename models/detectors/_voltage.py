@@ -121,7 +121,7 @@ def _judge(rec: Any, long: int, u_n: float, limits: Limits, start_ns: int, end_n
             continue
         mean = (rec["sum10"][p] if long != 0 else rec["sum1"][p]) / n
         if limits.sign * mean > limits.sign * limit + _ROUNDING_V and (
-            not bad or limits.sign * mean > limits.sign * worst.mean_v[0]
+            not bad or limits.sign * mean > limits.sign * worst.mean_v[0] + _ROUNDING_V
         ):
             bad = True
             worst.mean_v[0] = mean

@@ -25,7 +25,7 @@ class _Window:
             if len(volts) >= least:
                 mean = math.fsum(volts) / len(volts)
                 if sign * mean > sign * limit + TINY_V:
-                    found.append((sign * mean, -phase, mean, len(volts)))
+                    found.append((round(sign * mean, 6), -phase, mean, len(volts)))
         if not found:
             return None
         _, phase, mean, n = max(found)
