@@ -33,6 +33,8 @@ from .units import NS_PER_MS, NS_PER_S
 
 VERSION: Final = 2
 
+_PARENT_CODES: Final = frozenset(parent for parents in PARENTS.values() for parent in parents)
+
 
 @dataclass(frozen=True, slots=True)
 class FindingsConfig:
@@ -44,6 +46,9 @@ class FindingsConfig:
         Least time between two updates of a finding that change its score only. Unit: s. Default 900.
     update_share : float
         Change of the score that is worth an update. Unit: 1. Default 0.25.
+    adopt_s : float
+        A parent takes what began this long before it, or later, and stands as its child. Unit: s. Default 60:
+        children are decided by other means, so one may come first.
     orphan_s : float
         A child that still stands this long after its parent cleared is raised. Unit: s. Default 900:
         longer than the ten-minute means take to recover.
@@ -59,6 +64,7 @@ class FindingsConfig:
 
     update_s: float = 900.0
     update_share: float = 0.25
+    adopt_s: float = 60.0
     orphan_s: float = 900.0
     remembered: int = 4096
     again_s: float = 3600.0
@@ -188,6 +194,7 @@ class FindingsManager:
             self._found[live_key] = earlier
             self._adopt(earlier)
             self._record(earlier, "raised", e.order, e.effect_ns)
+            self._gather(earlier, e)
             return
         else:
             self._new(e, key, start)
@@ -229,6 +236,30 @@ class FindingsManager:
         if e.live:
             self._adopt(finding)
         self._record(finding, "raised", e.order, e.effect_ns)
+        if e.live:
+            self._gather(finding, e)
+
+    def _gather(self, parent: Finding, e: Emission) -> None:
+        """Put under a parent that is raised just now what was raised before it and is its child."""
+        code, scope, subject = parent.key[:3]
+        if code not in _PARENT_CODES or parent.parent is not None:
+            return
+        oldest = parent.start - round(self.config.adopt_s * 1000)
+        mine = [
+            child
+            for child in self._found.values()
+            if code in PARENTS.get(child.key[0], ())
+            and child.live
+            and child.parent is None
+            and child.start >= oldest
+            and child is not parent
+            and (scope, subject) in list(around(child.key[1], child.key[2], self._subjects.devices))
+            and (code, scope) != child.key[:2]
+        ]
+        for child in sorted(mine, key=lambda child: (child.key[0], child.finding_id)):
+            child.parent, child.parent_key = parent.finding_id, parent.key
+            self._children.setdefault(parent.key, []).append(child.key)
+            self._record(child, "updated", e.order, e.effect_ns)
 
     def _adopt(self, finding: Finding) -> None:
         """Give a finding its open parent, if it has one."""
