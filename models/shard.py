@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from .batch import MessageColumns, ReadingBatch
 from .devices import DeviceTable
-from .outputs import Account, FindingAction, FindingChange, IntervalRow, RollupRows
+from .outputs import Account, FindingAction, FindingChange, IntervalRow, RollupRows, SessionRow
 from .records import Dead, Record
 
 
@@ -34,3 +34,4 @@ class ShardBatch:
     finding_actions: list[FindingAction] = field(default_factory=list)
     intervals: list[IntervalRow] = field(default_factory=list)
     rollups: list[RollupRows] = field(default_factory=list)
+    sessions: list[SessionRow] = field(default_factory=list)

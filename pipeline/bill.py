@@ -1,4 +1,4 @@
-"""The bill stage: quarter-hour energy and roll-ups of one shard."""
+"""The bill stage: quarter-hour energy, roll-ups and transactions of one shard."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from models.energy import Archive, EnergyConfig, EnergyMeter
 from models.errors import SnapshotError
 from models.rollups import RollupConfig, Rollups
 from models.shard import ShardBatch
+from models.transactions import TransactionBook, TransactionConfig
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class BillConfig:
-    """Settings of energy and roll-ups."""
+    """Settings of energy, roll-ups and transactions."""
 
     energy: EnergyConfig = field(default_factory=EnergyConfig)
     rollups: RollupConfig = field(default_factory=RollupConfig)
+    transactions: TransactionConfig = field(default_factory=TransactionConfig)
 
 
 class BillStage:
@@ -50,7 +52,7 @@ class BillStage:
         archive: Archive,
         resume_state: dict[str, Any] | None = None,
     ) -> None:
-        state = resume_state or {"version": VERSION, "energy": None, "rollups": None}
+        state = resume_state or {"version": VERSION, "energy": None, "rollups": None, "transactions": None}
         if state.get("version") != VERSION:
             raise SnapshotError(
                 f"bill stage has version {state.get('version')!r}, this program reads {VERSION}"
@@ -58,8 +60,10 @@ class BillStage:
         self.shard = shard
         self._energy = EnergyMeter(config.energy, archive, state["energy"])
         self._rollups = Rollups(config.rollups, state["rollups"])
+        self._transactions = TransactionBook(config.transactions, state["transactions"])
         self._devices: DeviceTable | None = None
         self._end = 0
+        self._order, self._now_ns = 0, 0
 
     def process(self, batch: ShardBatch) -> list[ShardBatch]:
         """Add intervals and roll-ups to the batch."""
@@ -67,7 +71,12 @@ class BillStage:
             batch.rows, batch.late, batch.messages, batch.devices, batch.beside
         )
         batch.rollups = self._rollups.process(batch.rows, batch.messages, batch.devices)
+        batch.sessions = self._transactions.process(
+            batch.rows, batch.late, batch.messages, batch.records, batch.devices
+        )
         self._devices, self._end = batch.devices, batch.end
+        if len(batch.messages):
+            self._order, self._now_ns = int(batch.messages.order[-1]) + 1, int(batch.messages.effect_ns[-1])
         return [batch]
 
     def finish(self) -> list[ShardBatch]:
@@ -89,6 +98,7 @@ class BillStage:
                 account=None,
                 intervals=self._energy.flush(self._devices),
                 rollups=self._rollups.flush(),
+                sessions=self._transactions.flush(self._order, self._now_ns, self._devices),
             )
         ]
 
@@ -102,11 +112,12 @@ class BillStage:
             "version": VERSION,
             "energy": self._energy.snapshot(),
             "rollups": self._rollups.snapshot(),
+            "transactions": self._transactions.snapshot(),
         }
 
     def nbytes(self) -> int:
         """Return the bytes of columnar state held."""
-        return self._energy.nbytes() + self._rollups.nbytes()
+        return self._energy.nbytes() + self._rollups.nbytes() + self._transactions.nbytes()
 
 
 def _no_messages() -> MessageColumns:

@@ -103,6 +103,7 @@ class EmitStage:
         self._add(out, "late", _late_rows(batch))
         self._add(out, "dead", batch.dead)
         self._add(out, "rollups", _rollup_rows(batch))
+        self._add(out, "sessions", batch.sessions)
         if self.config.influx:
             points = self._points(batch)
             if points:

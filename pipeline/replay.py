@@ -6,7 +6,6 @@ in silences of the shard one per ten seconds after two minutes and one per minut
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import tempfile
@@ -25,15 +24,16 @@ from numpy.typing import NDArray
 from connectors.journal import JournalReader, JournalWriter
 from connectors.msglog import read_frames
 from models.frame import TICK_FLAG, Frame
-from models.outputs import Account, FindingChange, IntervalRow
+from models.outputs import Account, CdrRow, FindingChange, IntervalRow, SessionRow
 from models.records import Dead
 from models.sharding import Sharder
 from models.topics import Router
-from models.units import NS_PER_S, wh_text
+from models.units import NS_PER_S
 
 from . import engine
 from .config import Config
 from .flow import Stages, build_flow
+from .replay_files import write_results
 from .warmup import warm_up
 
 _HOUR_S: Final = 3600
@@ -50,6 +50,8 @@ class Collected:
     intervals: dict[tuple[str, str, int, int], IntervalRow] = field(default_factory=dict)
     dead: list[Dead] = field(default_factory=list)
     accounts: list[Account] = field(default_factory=list)
+    sessions: dict[tuple[str, str, str, int], SessionRow] = field(default_factory=dict)
+    cdrs: dict[str, CdrRow] = field(default_factory=dict)
 
     def append(self, records: list[engine.Blob]) -> None:
         """Take in blobs."""
@@ -66,6 +68,13 @@ class Collected:
                         self.intervals[key] = row
             elif stream == "dead":
                 self.dead += msgspec.msgpack.decode(blob, type=list[Dead])
+            elif stream == "sessions":
+                for session in msgspec.msgpack.decode(blob, type=list[SessionRow]):
+                    place = (session.site, session.station, session.transaction_id, session.revision)
+                    self.sessions[place] = session
+            elif stream == "cdrs":
+                for cdr in msgspec.msgpack.decode(blob, type=list[CdrRow]):
+                    self.cdrs.setdefault(cdr.id, cdr)
             elif stream == "account":
                 self.accounts += msgspec.msgpack.decode(blob, type=list[Account])
 
@@ -231,24 +240,6 @@ class _Nothing:
 
     def __exit__(self, *exc: object) -> None:
         return None
-
-
-def write_results(out: Path, collected: Collected) -> None:
-    """Write findings, intervals and dead messages."""
-    changes = sorted(collected.findings, key=lambda c: (c.changed_at, c.shard, c.order, c.code, c.finding_id))
-    with (out / "findings.jsonl").open("wb") as file:
-        for change in changes:
-            file.write(msgspec.json.encode(change.published()) + b"\n")
-    with (out / "intervals.csv").open("w", encoding="utf-8", newline="") as text:
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(["site", "station", "evse", "start", "energy_wh", "quality", "revision"])
-        for key in sorted(collected.intervals):
-            row = collected.intervals[key]
-            energy = "" if row.energy_mwh is None else wh_text(row.energy_mwh)
-            table.writerow([row.site, row.station, row.evse, row.start_ms, energy, row.quality, row.revision])
-    with (out / "dead.jsonl").open("wb") as file:
-        for dead in sorted(collected.dead, key=lambda d: (d.recv_ns, d.topic, d.pos)):
-            file.write(msgspec.json.encode(dead) + b"\n")
 
 
 def summarise(collected: Collected, wall_s: float, startup_s: float) -> dict[str, Any]:

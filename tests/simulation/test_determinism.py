@@ -89,13 +89,15 @@ def test_batches_of_any_size_give_the_same_bytes(tmp_path: Path) -> None:
         )
         out = tmp_path / str(number)
         assert replay(config, log, out)["closes"]
-        got = {name: (out / name).read_bytes() for name in ("findings.jsonl", "intervals.csv", "dead.jsonl")}
+        names = ("findings.jsonl", "intervals.csv", "sessions.jsonl", "cdrs.jsonl", "dead.jsonl")
+        got = {name: (out / name).read_bytes() for name in names}
         got["points.lp"] = b"\n".join(sorted((out / "points.lp").read_bytes().splitlines()))
         wanted = wanted or got
         for name, content in got.items():
             assert content == wanted[name], f"{name} differs for batches of {messages} messages, {size} bytes"
     assert wanted["findings.jsonl"].count(b"\n") >= 2 * len(FAULTS)
     assert wanted["intervals.csv"].count(b"\n") > 40
+    assert wanted["sessions.jsonl"].count(b"\n") > 4
 
 
 def piece(frame: Frame, at: int, size: int) -> int:

@@ -39,6 +39,7 @@ class Replayed:
     summary: dict[str, Any]
     findings: list[dict[str, Any]]
     intervals: list[dict[str, str]]
+    sessions: list[dict[str, Any]]
 
     def raised(self) -> list[dict[str, Any]]:
         """Return the changes that raised a finding."""
@@ -47,6 +48,10 @@ class Replayed:
     def alarms(self) -> Counter[str]:
         """Return how often each code was raised as more than information."""
         return Counter(change["code"] for change in self.raised() if change["severity"] != "info")
+
+    def last_sessions(self) -> list[dict[str, Any]]:
+        """Return each transaction as its last revision has it."""
+        return list({(r["site"], r["station"], r["transaction_id"]): r for r in self.sessions}.values())
 
     def energy_wh(self) -> dict[tuple[str, str, int], Decimal]:
         """Return the sum of the intervals of each EVSE."""
@@ -65,7 +70,9 @@ def run(log: Path, out: Path, config: Config | None = None) -> Replayed:
     with (out / "intervals.csv").open(newline="") as file:
         intervals = list(csv.DictReader(file))
     findings = [json.loads(line) for line in (out / "findings.jsonl").read_text().splitlines()]
-    return Replayed(summary, findings, intervals)
+    lines = (out / "sessions.jsonl").read_text().splitlines()
+    sessions = [json.loads(line, parse_float=Decimal) for line in lines]
+    return Replayed(summary, findings, intervals, sessions)
 
 
 def test_native_sample(data_dir: Path, tmp_path: Path) -> None:
@@ -80,6 +87,14 @@ def test_native_sample(data_dir: Path, tmp_path: Path) -> None:
     [finding] = got.raised()
     assert (finding["code"], finding["severity"], finding["planned"]) == ("offline", "info", True)
     assert [change["state"] for change in got.findings] == ["raised", "cleared"]
+    sessions = got.last_sessions()
+    assert len(sessions) == 12
+    assert {row["state"] for row in sessions} == {"complete"}
+    # one meter of six digits passes its modulus
+    assert [row["flags"] for row in sessions if row["flags"]] == [["register_rollover"]]
+    [passed] = [row for row in sessions if row["flags"]]
+    assert (passed["begin_wh"], passed["end_wh"], passed["energy_wh"]) == (991108, 8878, 17770)
+    assert all(r["energy_wh"] == r["end_wh"] - r["begin_wh"] for r in sessions if not r["flags"])
 
 
 def test_ev_cpw(data_dir: Path, tmp_path: Path) -> None:
@@ -165,6 +180,11 @@ def test_sessions_of_real_plugs(data_dir: Path, tmp_path: Path, source: str, mos
     assert {plug: energy[plug] * 1000 for plug in wanted} == wanted
     assert sum(energy.values()) * 1000 == put.energy_mwh > 0
     assert len(put.taken) + put.left_out == most
+    billed = {(row["station"], row["transaction_id"]): row for row in got.last_sessions()}
+    assert len(billed) == len(put.taken)
+    for session in put.taken:
+        row = billed[session.node.split("/")[1], session.tx_id]
+        assert (row["state"], row["flags"], row["energy_wh"] * 1000) == ("complete", [], session.energy_mwh)
 
 
 @pytest.mark.server

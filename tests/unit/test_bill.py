@@ -87,7 +87,7 @@ def test_a_restart_goes_on_where_the_state_was_saved() -> None:
 
 
 def test_a_snapshot_of_another_version_is_refused() -> None:
-    with pytest.raises(SnapshotError, match="bill stage has version 7, this program reads 1"):
+    with pytest.raises(SnapshotError, match="bill stage has version 7, this program reads 2"):
         BillStage(0, CONFIG, MemoryArchive(), {"version": 7})
 
 

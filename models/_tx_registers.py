@@ -1,0 +1,245 @@
+"""Registers around transactions: per EVSE the newest one, in a transaction also a track by quarters.
+
+A track holds the first and the last register of every quarter hour and every fall beyond two resolutions:
+enough to price by the quarter, to find a begin or an end that was not told, and to contradict one that was.
+It does not depend on how the stream is cut: `RegisterTracks.advance` takes in an EVSE's readings up to an
+order, whatever lies in the batch beyond it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._energy_table import QUARTER_MS
+from ._kernel import kernel
+from .batch import I32, I64, ReadingBatch
+from .devices import DeviceTable
+from .units import NO_REGISTER, NO_TIME
+
+QUARTER: Final = 0
+FALL: Final = 1
+_ROOM: Final = 256
+
+_DTYPE: Final = [
+    ("time_ns", "i8"),  # newest reading with a register
+    ("reg_mwh", "i8"),
+    ("effect_ns", "i8"),  # newest reading of any kind: journaled time
+    ("order", "i8"),  # readings below this order are taken in
+    ("first_ns", "i8"),  # first register of the open quarter, of tracked EVSEs
+    ("first_mwh", "i8"),
+    ("tracked", "u1"),
+]
+
+
+class Told(NamedTuple):
+    """What the kernel puts out: a closed quarter (first and last register), or the two sides of a fall."""
+
+    used: I64  # (1,)
+    evse: I32
+    kind: I32
+    t0: I64
+    r0: I64
+    t1: I64
+    r1: I64
+
+
+class Columns(NamedTuple):
+    """What is read of a batch."""
+
+    evse: I32
+    time_ns: I64
+    order: I64
+    effect_ns: I64
+    reg_mwh: I64
+
+
+def _told(n: int) -> Told:
+    wide = [np.zeros(n, np.int64) for _ in range(4)]
+    return Told(np.zeros(1, np.int64), np.zeros(n, np.int32), np.zeros(n, np.int32), *wide)
+
+
+@kernel
+def _tell(out: Told, e: int, kind: int, t0: int, r0: int, t1: int, r1: int) -> None:
+    i = out.used[0]
+    out.used[0] = i + 1
+    out.evse[i] = e
+    out.kind[i] = kind
+    out.t0[i] = t0
+    out.r0[i] = r0
+    out.t1[i] = t1
+    out.r1[i] = r1
+
+
+@kernel
+def take_kernel(
+    rows: Columns, begin: int, end: int, upto: int, state: Any, resolution: I64, out: Told
+) -> int:
+    """Take in readings begin to end with order < `upto`; return where room ran out, or end."""
+    quarter_ns = QUARTER_MS * 1_000_000
+    room = len(out.evse) - 2
+    for i in range(begin, end):
+        e = rows.evse[i]
+        rec = state[e]
+        order = rows.order[i]
+        if order < rec["order"] or order >= upto:
+            continue
+        if out.used[0] > room:
+            return i
+        rec["effect_ns"] = rows.effect_ns[i]
+        r = rows.reg_mwh[i]
+        if r == NO_REGISTER:
+            continue
+        t = rows.time_ns[i]
+        if rec["tracked"] != 0 and rec["time_ns"] != NO_TIME:
+            if rec["reg_mwh"] - r > 2 * resolution[e]:
+                _tell(out, e, FALL, rec["time_ns"], rec["reg_mwh"], t, r)
+            if t // quarter_ns != rec["time_ns"] // quarter_ns:
+                _tell(out, e, QUARTER, rec["first_ns"], rec["first_mwh"], rec["time_ns"], rec["reg_mwh"])
+                rec["first_ns"] = t
+                rec["first_mwh"] = r
+        else:
+            rec["first_ns"] = t
+            rec["first_mwh"] = r
+        rec["time_ns"] = t
+        rec["reg_mwh"] = r
+    return end
+
+
+class RegisterTracks:
+    """Newest registers of all EVSEs of a shard, and the tracks of those in a transaction."""
+
+    def __init__(self, resume_state: dict[str, Any] | None = None) -> None:
+        self._n = 0
+        self._state = _blank(16)
+        self._out = _told(_ROOM)
+        self._rows = _columns(ReadingBatch.empty())
+        self._resolution: I64 = np.full(1, 1000, np.int64)
+        #: EVSE -> [kind, t0, r0, t1, r1] in the order in which they were seen
+        self.tracks: dict[int, list[list[int]]] = {}
+        if resume_state is not None:
+            state = resume_state["evses"]
+            self.reserve(len(state["time_ns"]))
+            for name, values in state.items():
+                self._state[name][: self._n] = values
+            self.tracks = {row: [list(item) for item in items] for row, items in resume_state["tracks"]}
+        take_kernel(self._rows, 0, 0, 0, self._state, self._resolution, self._out)
+
+    def reserve(self, n: int) -> None:
+        """Have room for n EVSEs."""
+        self._n = max(self._n, n)
+        if self._n > len(self._state):
+            more = _blank(max(self._n, 2 * len(self._state)) - len(self._state))
+            self._state = np.concatenate([self._state, more])
+
+    def begin(self, rows: ReadingBatch, devices: DeviceTable) -> None:
+        """Look at another batch; nothing of it is taken in yet."""
+        self.reserve(devices.n_evses)
+        self._rows = _columns(rows)
+        self._resolution = devices.resolution_mwh
+
+    def advance(self, evse: int, order: int) -> None:
+        """Take in the readings of an EVSE below `order`."""
+        lo = int(np.searchsorted(self._rows.evse, evse))
+        hi = int(np.searchsorted(self._rows.evse, evse, side="right"))
+        self._take(lo, hi, order)
+        self._state["order"][evse] = order
+
+    def finish(self) -> None:
+        """Take in what is left of the batch."""
+        n = len(self._rows.evse)
+        if n:
+            self._take(0, n, int(np.iinfo(np.int64).max))
+            self._rows = _columns(ReadingBatch.empty())
+
+    def _take(self, at: int, end: int, upto: int) -> None:
+        while True:
+            at = take_kernel(self._rows, at, end, upto, self._state, self._resolution, self._out)
+            out, n = self._out, int(self._out.used[0])
+            if n:
+                columns = (out.evse, out.kind, out.t0, out.r0, out.t1, out.r1)
+                for e, *item in zip(*(column[:n].tolist() for column in columns), strict=True):
+                    self.tracks.setdefault(e, []).append(item)
+                out.used[0] = 0
+            if at >= end:
+                return
+
+    def track(self, evse: int, on: bool) -> None:
+        """Begin or end the track of an EVSE; what it holds is dropped at the end."""
+        was = bool(self._state["tracked"][evse])
+        self._state["tracked"][evse] = on
+        if on and not was:
+            # the newest reading, if any, opens the track: it is what was known before
+            self._state["first_ns"][evse] = self._state["time_ns"][evse]
+            self._state["first_mwh"][evse] = self._state["reg_mwh"][evse]
+        if not on:
+            self.tracks.pop(evse, None)
+
+    def newest(self, evse: int) -> tuple[int, int] | None:
+        """Return (time, register) of the newest reading with a register, None if there is none."""
+        t = int(self._state["time_ns"][evse])
+        return None if t == NO_TIME else (t, int(self._state["reg_mwh"][evse]))
+
+    def heard_ns(self, evse: int) -> int:
+        """Return the journaled time of the newest reading, `NO_TIME` if there is none."""
+        return int(self._state["effect_ns"][evse])
+
+    def points(self, evse: int, begin_ns: int, end_ns: int) -> tuple[list[tuple[int, int]], list[list[int]]]:
+        """Return (registers, falls) of a track between two times, by time; a register before the begin and
+        one after the end included if there are any."""
+        items = self.tracks.get(evse, [])
+        found = [(t, r) for kind, *v in items if kind == QUARTER for t, r in ((v[0], v[1]), (v[2], v[3]))]
+        if self._state["tracked"][evse] and self._state["time_ns"][evse] != NO_TIME:
+            rec = self._state[evse]
+            found += [
+                (int(rec["first_ns"]), int(rec["first_mwh"])),
+                (int(rec["time_ns"]), int(rec["reg_mwh"])),
+            ]
+        for kind, *v in items:
+            if kind == FALL:
+                found += [(v[0], v[1]), (v[2], v[3])]
+        found = sorted(dict(found).items())
+        before = [p for p in found if p[0] < begin_ns][-1:]
+        after = [p for p in found if p[0] > end_ns][:1]
+        inside = [p for p in found if begin_ns <= p[0] <= end_ns]
+        falls = [v for kind, *v in items if kind == FALL and begin_ns <= v[2] <= end_ns]
+        return before + inside + after, falls
+
+    def forget(self, evse: int, before_ns: int) -> None:
+        """Drop what lies before a time, but its last register."""
+        items = self.tracks.get(evse)
+        if items:
+            keep = [i for i, item in enumerate(items) if item[3] >= before_ns]
+            first = max(0, (keep[0] if keep else len(items)) - 1)
+            self.tracks[evse] = items[first:]
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return plain data; between batches only."""
+        state = {name: self._state[name][: self._n].copy() for name in self._state.dtype.names or ()}
+        return {
+            "evses": state,
+            "tracks": [[row, [list(i) for i in items]] for row, items in self.tracks.items()],
+        }
+
+    def nbytes(self) -> int:
+        """Return the bytes of columnar state held."""
+        return self._n * self._state.dtype.itemsize
+
+
+def _blank(n: int) -> NDArray[Any]:
+    state = np.zeros(n, np.dtype(_DTYPE, align=True))
+    for name in ("time_ns", "effect_ns", "first_ns"):
+        state[name] = NO_TIME
+    return state
+
+
+def _columns(rows: ReadingBatch) -> Columns:
+    return Columns(
+        np.ascontiguousarray(rows.evse),
+        np.ascontiguousarray(rows.time_ns),
+        np.ascontiguousarray(rows.order),
+        np.ascontiguousarray(rows.effect_ns),
+        np.ascontiguousarray(rows.reg_mwh),
+    )

@@ -1,0 +1,85 @@
+"""A transaction and its verdict as the record that leaves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import _tx_state as s
+from ._tx_judge import Verdict
+from ._tx_state import Tx
+from .outputs import SessionRow
+from .units import NS_PER_MS, wh_text
+
+
+def session_row(tx: Tx, verdict: Verdict) -> SessionRow:
+    """Return the record of a transaction; what a person decided replaces the energy."""
+    decision = tx.decision or {}
+    energy = verdict.energy_mwh
+    if decision.get("decision") == "discard":
+        energy = 0
+    elif decision.get("energy_mwh") is not None:
+        energy = decision["energy_mwh"]
+    return SessionRow(
+        site=tx.site,
+        station=tx.station,
+        transaction_id=tx.tx_id,
+        revision=tx.revision,
+        evse=tx.evse,
+        connector=tx.connector,
+        start_ms=_ms(verdict.start_ns),
+        end_ms=_ms(verdict.end_ns),
+        energy_mwh=energy,
+        begin_mwh=verdict.begin_mwh,
+        end_mwh=verdict.end_mwh,
+        state=tx.state,
+        flags=tuple(sorted(verdict.flags)),
+        token_type=tx.token_type,
+        token_hash=tx.token_hash,
+        body=tx.body | {"energy_wh": _wh(energy), "revision": tx.revision},
+    )
+
+
+def differs(tx: Tx, verdict: Verdict) -> bool:
+    """Return whether what bills has changed since it was put out."""
+    new, old = session_body(tx, verdict), tx.body
+    names = ("energy_wh", "begin_wh", "end_wh", "start", "end", "state", "flags")
+    return bool(old) and any(new[name] != old.get(name) for name in names)
+
+
+def _ms(time_ns: int | None) -> int | None:
+    return None if time_ns is None else time_ns // NS_PER_MS
+
+
+def _wh(mwh: int | None) -> str | None:
+    return None if mwh is None else wh_text(mwh)
+
+
+def session_body(tx: Tx, v: Verdict) -> dict[str, Any]:
+    """Return the line of ``sessions.jsonl`` but its revision; energies are exact decimals as text."""
+    return {
+        "site": tx.site,
+        "station": tx.station,
+        "evse": tx.evse,
+        "connector": tx.connector,
+        "transaction_id": tx.tx_id,
+        "start": _ms(v.start_ns),
+        "end": _ms(v.end_ns),
+        "start_reported": _ms(tx.start_reported_ns),
+        "end_reported": _ms(tx.end_reported_ns),
+        "session_start": _ms(min((t for t in (tx.plugged_ns, v.start_ns) if t is not None), default=None)),
+        "session_end": _ms(tx.free_ns),
+        "energy_wh": _wh(v.energy_mwh),
+        "begin_wh": _wh(v.begin_mwh),
+        "end_wh": _wh(v.end_mwh),
+        "state": tx.state,
+        "flags": sorted(v.flags),
+        "reasons": list(v.reasons) if tx.state == s.REVIEW else [],
+        "decisions": v.decisions,
+        "decided": tx.decision,
+        "stopped_reason": tx.stopped_reason,
+        "token_type": tx.token_type,
+        "token_hash": tx.token_hash,
+        "charging_states": [[_ms(t), word] for t, word in tx.states],
+        "registers": [[_ms(p.time_ns), _wh(p.reg_mwh)] for p in tx.points],
+        "signed": tx.signed,
+    }

@@ -1,0 +1,58 @@
+"""The files that a replay leaves: findings, intervals, sessions, bills, dead messages."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from models.outputs import CdrRow, FindingChange, IntervalRow, SessionRow
+from models.records import Dead
+from models.units import wh_text
+
+_NUMBERS: Final = ("energy_wh", "begin_wh", "end_wh")
+
+
+class Results(Protocol):
+    """What was collected."""
+
+    findings: list[FindingChange]
+    intervals: dict[tuple[str, str, int, int], IntervalRow]
+    sessions: dict[tuple[str, str, str, int], SessionRow]
+    cdrs: dict[str, CdrRow]
+    dead: list[Dead]
+
+
+def session_line(row: SessionRow) -> bytes:
+    """Return a line of ``sessions.jsonl``: energies are exact decimal numbers."""
+    body: dict[str, Any] = dict(row.body)
+    for name in _NUMBERS:
+        if body.get(name) is not None:
+            body[name] = msgspec.Raw(body[name].encode())
+    return msgspec.json.encode(body)
+
+
+def write_results(out: Path, collected: Results) -> None:
+    """Write findings, intervals, sessions, bills and dead messages."""
+    changes = sorted(collected.findings, key=lambda c: (c.changed_at, c.shard, c.order, c.code, c.finding_id))
+    with (out / "findings.jsonl").open("wb") as file:
+        for change in changes:
+            file.write(msgspec.json.encode(change.published()) + b"\n")
+    with (out / "intervals.csv").open("w", encoding="utf-8", newline="") as text:
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["site", "station", "evse", "start", "energy_wh", "quality", "revision"])
+        for key in sorted(collected.intervals):
+            row = collected.intervals[key]
+            energy = "" if row.energy_mwh is None else wh_text(row.energy_mwh)
+            table.writerow([row.site, row.station, row.evse, row.start_ms, energy, row.quality, row.revision])
+    with (out / "dead.jsonl").open("wb") as file:
+        for dead in sorted(collected.dead, key=lambda d: (d.recv_ns, d.topic, d.pos)):
+            file.write(msgspec.json.encode(dead) + b"\n")
+    with (out / "sessions.jsonl").open("wb") as file:
+        for place in sorted(collected.sessions):
+            file.write(session_line(collected.sessions[place]) + b"\n")
+    with (out / "cdrs.jsonl").open("wb") as file:
+        for cdr in sorted(collected.cdrs.values(), key=lambda c: (c.last_updated_ms, c.id)):
+            file.write(cdr.body.encode() + b"\n")
