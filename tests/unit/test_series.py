@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from models.batch import F64
 from models.errors import SnapshotError
+from models.learned import series
 from models.learned.series import SeriesDetector
 from tests.naive import shapes
 
@@ -96,6 +97,17 @@ def test_a_flat_line_is_not_unusual_and_a_first_step_is(value: float) -> None:
     found = scored(values)
     assert found[1400] == 1.0
     assert np.count_nonzero(found) == 1
+
+
+def test_a_score_passes_where_it_exceeds_the_hundred_rows_before() -> None:
+    rng = np.random.default_rng(8)
+    raw = np.where(rng.random(3000) < 0.05, rng.integers(1, 9, 3000) / 8, 0.0)
+    raw[:1000] = 0.0
+    raw[[10, 110, 300, 401]] = (0.9, 0.5, 0.9, 0.5)  # the second is one of the hundred, the fourth is not
+    peaks = series._blank().peaks
+    found = [series._peak(peaks, row, score) for row, score in enumerate(raw.tolist())]
+    expected = [s if s > max(raw[max(0, k - 100) : k], default=0.0) else 0.0 for k, s in enumerate(raw)]
+    assert found == expected
 
 
 def test_state_is_counted_and_does_not_grow() -> None:
