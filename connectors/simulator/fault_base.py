@@ -48,6 +48,9 @@ class Fault:
         ``ac`` or ``dc`` where only such EVSEs can have it.
     load, idle : bool
         It shows only while a car charges (a test load is plugged in for its time), or only without one.
+    charging : bool
+        It shows only while a car charges, and waits for the cars that come: its truth begins with the first
+        current that flows, and a fault that no current met was never there to be seen.
     levels : tuple of float
         Its strength for clear, moderate and subtle, in the unit that the subclass names.
     """
@@ -57,6 +60,7 @@ class Fault:
     kind: ClassVar[Literal["", "ac", "dc"]] = ""
     load: ClassVar[bool] = False
     idle: ClassVar[bool] = False
+    charging: ClassVar[bool] = False
     levels: ClassVar[tuple[float, float, float]] = (1.0, 1.0, 1.0)
 
     def __init__(self, parts: Parts, target: Target, at_ms: int, until_ms: int, severity: str) -> None:
@@ -74,6 +78,7 @@ class Fault:
         self.node, self.station, self.evses = self._narrow(target)
         self.nodes = target.nodes if self.scope == "site" else (self.node,)
         self.truth = self._truth()
+        self.seen = not self.charging
 
     @property
     def evse(self) -> int:
@@ -142,6 +147,11 @@ class Fault:
 
     def measure(self, sample: Sample) -> None:
         """Change what the meters show."""
+
+    def watch(self, now_ms: int) -> None:
+        """Note after the physics of a tick whether the fault can be seen by now."""
+        if not self.seen and bool((self.parts.plant.set_a[self.evses] > 0).any()):
+            self.seen, self.truth.start = True, now_ms
 
     def report(self, now_ms: int, code: str, taxonomy: str, **fields: Any) -> None:
         """Let the station report an event for the fault's EVSE or station."""

@@ -28,6 +28,7 @@ class ContactResistance(Fault):
     """The contact's heat per I² grows by this factor."""
 
     code = "contact_resistance"
+    charging = True
     levels = (3.5, 2.6, 2.1)
 
     def on_begin(self, now_ms: int) -> None:

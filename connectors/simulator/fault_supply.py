@@ -84,6 +84,7 @@ class SourceImpedance(Fault):
 
     code = "source_impedance"
     kind = "ac"
+    charging = True
     levels = (0.5, 0.3, 0.17)
 
     def on_begin(self, now_ms: int) -> None:

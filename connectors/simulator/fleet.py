@@ -9,7 +9,7 @@ import numpy as np
 
 from models.errors import ConfigError
 
-from . import faults
+from . import faults, harmless
 from .config import FleetConfig
 from .loads import LoadManager
 from .messages import SimMessage, Truth
@@ -81,6 +81,7 @@ class Fleet:
         )
         self._waiting: list[faults.Fault] = []
         self._active: list[faults.Fault] = []
+        self._unseen: list[Truth] = []
         self._schedule()
         self._next_tick_ms = start_ms
 
@@ -156,6 +157,21 @@ class Fleet:
         self.truth.append(fault.truth)
         return fault.truth
 
+    def enact(self, name: str, target: str, at_ms: int, until_ms: int) -> Truth:
+        """Let something harmless happen that looks like a fault; return where and when.
+
+        The record's code is the scenario's name; it is no part of `truth`.
+
+        Raises
+        ------
+        ConfigError
+            If name, target or times do not fit.
+        """
+        at_ms = max(at_ms, self._next_tick_ms)
+        scenario = harmless.find(name)(self._parts, self.topology.target(target), at_ms, until_ms, "clear")
+        self._waiting.append(scenario)
+        return scenario.truth
+
     def reconnect(self, node: int) -> None:
         """Let a node open a new connection at the next tick's time (its publisher lost the real one)."""
         if not self.transport.blocked(node):
@@ -164,13 +180,13 @@ class Fleet:
     def finish(self) -> list[SimMessage]:
         """End all faults, send the rows that wait and return all messages on the way; the fleet is over.
 
-        Faults that did not begin leave the truth.
+        Faults that did not begin, or could not be seen, leave the truth.
         """
         now = self._next_tick_ms
         for fault in self._active:
             fault.truth.end = min(fault.truth.end, now)
-            fault.finish(now)
-        never = [fault.truth for fault in self._waiting]
+            self._end(fault, now)
+        never = [fault.truth for fault in self._waiting] + self._unseen
         self.truth[:] = [truth for truth in self.truth if truth not in never]
         for _, node in self._stalled:
             self.transport.unblock(node, now)
@@ -191,6 +207,8 @@ class Fleet:
         self._connections(now_ms)
         self.sessions.step(now_ms)
         self.plant.step(now_ms, self.tick_ms / 1000.0)
+        for fault in self._active:
+            fault.watch(now_ms)
         self._sample(now_ms)
         for node in np.flatnonzero(self._flush_ms <= now_ms).tolist():
             self.wire.flush(node, now_ms)
@@ -207,9 +225,14 @@ class Fleet:
                 fault.begin(now_ms)
         for fault in [fault for fault in self._active if fault.until_ms <= now_ms]:
             self._active.remove(fault)
-            fault.finish(now_ms)
+            self._end(fault, now_ms)
         for fault in self._active:
             fault.step(now_ms)
+
+    def _end(self, fault: faults.Fault, now_ms: int) -> None:
+        fault.finish(now_ms)
+        if not fault.seen:
+            self._unseen.append(fault.truth)
 
     def _connections(self, now_ms: int) -> None:
         transport, config = self.transport, self.config.transport

@@ -35,6 +35,11 @@ class LoadManager:
         self._available_a = self.limit_a.copy()
         self._next_ms = -1
 
+    def again(self) -> None:
+        """Share out anew at the next tick: a limit changed."""
+        self._next_ms = -1
+        self.dirty = True
+
     def step(self, now_ms: int) -> bool:
         """Share out the limits at a tick; return whether any offer may have changed."""
         if now_ms >= self._next_ms:

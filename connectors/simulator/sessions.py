@@ -290,6 +290,14 @@ class Sessions:
         self._authorize(evse, now_ms)
         self.next_ms[evse] = now_ms + 2_000
 
+    def visit(self, evse: int, now_ms: int, car: int, soc: float, target_soc: float, stay_ms: int) -> None:
+        """Let a certain car come now, with a charge of `soc` (0 to 1), and stay for `stay_ms`."""
+        self.clear(evse, now_ms)
+        self.target_soc[evse] = target_soc
+        self.leave_ms[evse] = now_ms + stay_ms
+        self._plug(evse, now_ms, car, soc)
+        self.next_ms[evse] = now_ms + 5_000
+
     def let_go(self, evse: int, now_ms: int) -> None:
         """End the session that `hold` began."""
         self.held[evse] = False
