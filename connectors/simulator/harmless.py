@@ -85,7 +85,7 @@ class Throttling(Harmless):
 
 
 class HotDay(Harmless):
-    """34 °C in the shade, and every EVSE of the site at full current."""
+    """28 to 40 °C in the shade over the day, and every EVSE of the site at full current."""
 
     code = "hot_day"
     scope = "site"
@@ -93,7 +93,7 @@ class HotDay(Harmless):
     def on_begin(self, now_ms: int) -> None:
         plant = self.parts.plant
         self._mean_c = float(plant.ambient_mean_c[self.site])
-        plant.ambient_mean_c[self.site] = 34.0 - plant.swing_c
+        plant.ambient_mean_c[self.site] = 34.0
         self._visit(now_ms, "supermini52", 0.05, 1.0)
 
     def on_end(self, now_ms: int) -> None:

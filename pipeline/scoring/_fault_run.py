@@ -18,6 +18,7 @@ from connectors.simulator import harmless
 from connectors.simulator.corpus import Corpus, healthy, plan
 from models.errors import DecodeError, StorageError
 from models.fault_scoring import (
+    SEVERITIES,
     Cell,
     Comparison,
     Found,
@@ -46,6 +47,7 @@ class Setting:
     stations: int
     hours: float
     codes: tuple[str, ...] = ()
+    severities: tuple[str, ...] = SEVERITIES
 
 
 @dataclass(slots=True)
@@ -171,7 +173,7 @@ def simulated(
     score = Score(rules)
     seed, stations, hours = setting.seed, setting.stations, setting.hours
     if "corpus" in parts:
-        corpus = plan(seed, stations, hours, START_MS, codes=setting.codes)
+        corpus = plan(seed, stations, hours, START_MS, codes=setting.codes, severities=setting.severities)
         with _folder(out and out / "corpus") as folder:
             found = _flow(config, corpus, folder, say, score.wall_s)
         quiet = corpus.harmless_sites
@@ -206,7 +208,7 @@ def _flow(
     config: Config, corpus: Corpus, folder: Path, say: Callable[[str], None], wall_s: dict[str, float]
 ) -> list[Found]:
     """Run a corpus through the whole flow and return what was found."""
-    name = "corpus" if corpus.faults else "healthy"
+    name = "corpus" if corpus.faults or corpus.left_out else "healthy"
     hours = (corpus.end_ms - corpus.start_ms) / 3_600_000
     say(f"{name}: {corpus.evses()} EVSEs for {hours:g} h, {len(corpus.faults)} faults")
     began = time.perf_counter()
