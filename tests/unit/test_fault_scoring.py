@@ -24,7 +24,13 @@ def truth(code: str = "over_current", **fields: Any) -> Truth:
 
 
 def found(code: str = "over_current", **fields: Any) -> Found:
-    place: dict[str, Any] = {"site": "S", "node": "N", "station": "N", "evse": 1, "finding_id": f"{code}{fields}"}
+    place: dict[str, Any] = {
+        "site": "S",
+        "node": "N",
+        "station": "N",
+        "evse": 1,
+        "finding_id": f"{code}{fields}",
+    }
     return Found(code=code, **(place | {"raised_at": _T + 5_000} | fields))
 
 
