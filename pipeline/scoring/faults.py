@@ -11,7 +11,7 @@ from models.errors import ConfigError
 from pipeline.arguments import duration_s
 
 if TYPE_CHECKING:
-    from pipeline.scoring._fault_run import Score
+    from ._fault_run import Score
 
 PARTS = ("corpus", "healthy")
 
@@ -48,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Score and print."""
     from models.fault_scoring import Rules
-    from pipeline.scoring import _fault_run as fault_run
+
+    from . import _fault_run as fault_run
 
     rules = Rules(round(args.early * 1000), round(args.tolerance * 1000))
     if (args.truth is None) != (args.findings is None):
@@ -70,7 +71,8 @@ def _simulated(args: argparse.Namespace, rules: Any) -> Score:
 
     from pipeline import config as configuration
     from pipeline import logs
-    from pipeline.scoring import _fault_run as fault_run
+
+    from . import _fault_run as fault_run
 
     config = configuration.load(args.config, dict(os.environ))
     logs.setup("score", "error", "text")

@@ -36,7 +36,7 @@ REASONS = {
     "runs until stopped": {"run", "ingest", "worker", "egress", "api", "demo"},
     "needs a broker": {"record", "simulate", "finding"},
     "needs servers": {"drill"},
-    "takes minutes": {"bench", "simulate"},
+    "takes minutes": {"bench", "score", "simulate"},
     "needs data that is not shipped": {"score"},
 }
 #: Commands that are never run here.
