@@ -24,6 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rate", type=int, default=1000, help="messages a second of the latency figure (1000)"
     )
     parser.add_argument("--seconds", type=float, default=30.0, help="length of the latency figure (30)")
+    parser.add_argument(
+        "--detectors",
+        action="store_true",
+        help="measure every detector instead: ns per reading, bytes per EVSE",
+    )
     parser.add_argument("--only", choices=PARTS, help="measure only this")
     parser.add_argument("--json", action="store_true", help="print one JSON line, last")
 
@@ -42,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
+    if args.detectors:
+        return _detectors(args)
     if args.input:
         figures = bench.flow_speed(config, args.input, args.runs)
         figures = (
@@ -51,6 +58,16 @@ def run(args: argparse.Namespace) -> int:
         figures = _everything(args, config, say)
     print("\n".join(_table(figures)))
     if args.json or args.input:
+        print(json.dumps(figures))
+    return 0
+
+
+def _detectors(args: argparse.Namespace) -> int:
+    from pipeline import bench_detectors
+
+    figures = bench_detectors.table(100, args.readings, 100)
+    print("\n".join(bench_detectors.lines(figures)))
+    if args.json:
         print(json.dumps(figures))
     return 0
 
