@@ -113,7 +113,8 @@ def stream(evses: int, n_rows: int, per_batch: int, *, everything: bool) -> list
         rows.order[:] = np.repeat(numbers[order], _ROWS)
         rows.effect_ns[:] = rows.time_ns
         rows.state[:] = b.IN_TRANSACTION | b.CHARGING | b.STATE_KNOWN
-        rows.reg_mwh[:] = (rows.time_ns - _T0_NS) // NS_PER_S * 3067
+        watts = np.array(_LEVELS["Power.Active.Import"], np.float64)[kind[rows.evse]]
+        rows.reg_mwh[:] = (rows.time_ns - _T0_NS) // NS_PER_S * np.rint(watts / 3.6).astype(np.int64)
         level = levels[:, kind[rows.evse]]
         noise = rng.standard_normal(level.shape, np.float32) * np.where(quiet, 0.0, _NOISE)
         rows.values[:] = level * (1.0 + noise)

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 def _detectors(args: argparse.Namespace) -> int:
     from pipeline import bench_detectors
 
-    figures = bench_detectors.table(100, args.readings, 100)
+    figures = bench_detectors.table(128, args.readings, 128)
     print("\n".join(bench_detectors.lines(figures)))
     if args.json:
         print(json.dumps(figures))
