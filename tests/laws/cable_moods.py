@@ -45,7 +45,6 @@ _RESIDUAL: Final = {
 _ISOLATION: Final = {"good": (2000.0, 2600.0), "edge": (38.0, 42.0), "low": (5.0, 39.0), "none": None}
 _CAPACITANCE: Final = {"good": (0.8, 1.2), "edge": (4.95, 5.05), "high": (5.1, 9.0), "none": None}
 _PHASES: Final = {"all": None, "one": None, "two": None, "open": None, "weak": None, "mixed": None}
-_CONDUCTOR: Final = {"good": (2.9, 3.1), "aged": (6.0, 6.5), "none": None}
 
 
 class CableMoods:
@@ -63,6 +62,10 @@ class CableMoods:
         if key not in self._mood or rng.random() < 0.03:
             bad = 0.9 if 0.45 < progress < 0.7 else 0.25 * self.odd
             self._mood[key] = rng.choice(moods[1:]) if rng.random() < bad else moods[0]
+        if what == "pilot" and 0.5 < progress < 0.65:
+            self._mood[key] = "wavers"
+        if what == "phases" and (0.5 < progress < 0.6 or progress > 0.8):
+            self._mood[key] = "open" if progress < 0.6 else "all"
         return self._mood[key]
 
     def _value(
@@ -108,9 +111,9 @@ class CableMoods:
         capacitance = self._value(row, "capacitance", _CAPACITANCE, progress)
         if capacitance is not None:
             values["x.Isolation.C"] = capacitance
-        milliohm = self._value(row, "conductor", _CONDUCTOR, progress)
-        if milliohm is not None:
-            values["Current.Import"] = amps = rng.choice([0.0, 10.0, 150.0, 200.0, 250.0, 200.0])
+        milliohm = 3.0 * rng.uniform(2.2, 2.4) if 0.55 < progress < 0.75 else 3.0
+        if self.odd < 0.3 and rng.random() > 0.05 * self.odd:
+            values["Current.Import"] = amps = rng.choice([10.0, *[150.0, 200.0, 250.0] * 5])
             values["Voltage/EV"] = round(400.0 - amps * milliohm / 1000.0, 3)
 
     def _phases(self, row: int, values: dict[str, float], progress: float) -> None:

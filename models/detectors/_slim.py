@@ -1,0 +1,166 @@
+"""A condition with one level that must last, in 24 bytes an EVSE, and a kernel over a condition made of
+columns.
+
+`_kernels.watch` keeps two levels and five times; most rules of the cable have one level, so this keeps two
+times: `since_ns` is the start of the run, and of what is raised; `mark_ns` is the last sample of a run that
+is not raised yet, and of what is raised the first sample without the condition.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models._kernel import kernel
+from models.batch import CHARGING, F64, I8, ReadingBatch
+from models.channels import CHANNEL_ID
+from models.detecting import CLEAR, RAISE, EmissionArrays, Timeline
+from models.units import NO_TIME
+
+from ._base import ns
+from ._kernels import NOTHING, ROOM, Lasting, emit
+
+SLIM_FIELDS: Final[list[tuple[str, str]]] = [
+    ("since_ns", "i8"),
+    ("mark_ns", "i8"),
+    ("n", "u1"),  # samples of the run, at most 255
+    ("raised", "u1"),
+    ("live", "u1"),  # what is raised was raised live
+]
+
+#: Values of new records (others are 0).
+SLIM_BLANK: Final[dict[str, Any]] = {"since_ns": NO_TIME, "mark_ns": NO_TIME}
+
+#: Currents of which one shows that energy flows: phases, and the output of DC stations.
+CURRENTS: Final = tuple(
+    CHANNEL_ID[name]
+    for name in ("Current.Import@L1", "Current.Import@L2", "Current.Import@L3", "Current.Import")
+)
+
+#: Most samples that a rule over `SLIM_FIELDS` can ask for.
+MOST_SAMPLES: Final = 250
+
+#: Level of a reading that says nothing of a condition.
+UNKNOWN: Final = -1
+
+
+def lasting(least_s: float, least_samples: int, hold_s: float, gap_s: float) -> Lasting:
+    """Return how long a condition must last, from a configuration's seconds."""
+    return Lasting(ns(least_s), int(least_samples), ns(hold_s), ns(gap_s))
+
+
+@kernel
+def slim_watch(rec: Any, t: int, present: bool, live: int, rule: Lasting) -> int:
+    """Take in one sample of a condition; return NOTHING, RAISE or CLEAR.
+
+    What was raised from backlog is raised again at the first live sample at which the condition holds. On
+    CLEAR, `rec["mark_ns"]` is when the condition ended.
+    """
+    if not present:
+        rec["n"] = 0
+        if rec["raised"] == 0:
+            return NOTHING
+        if rec["mark_ns"] == NO_TIME:
+            rec["mark_ns"] = t
+        if t - rec["mark_ns"] < rule.hold_ns:
+            return NOTHING
+        rec["raised"] = 0
+        return CLEAR
+    if rec["raised"] == 0:
+        if rec["n"] == 0 or t - rec["mark_ns"] > rule.gap_ns:
+            rec["n"] = 0
+            rec["since_ns"] = t
+        rec["mark_ns"] = t
+        if rec["n"] < 255:
+            rec["n"] += 1
+        if rec["n"] < rule.min_n or t - rec["since_ns"] < rule.min_ns:
+            return NOTHING
+        rec["raised"] = 1
+        rec["live"] = live
+        rec["mark_ns"] = NO_TIME
+        return RAISE
+    rec["mark_ns"] = NO_TIME
+    if live != 0 and rec["live"] == 0:
+        rec["live"] = 1
+        return RAISE
+    return NOTHING
+
+
+class Columns(NamedTuple):
+    """A condition of n readings: `level` is 1 where it holds, 0 where not, `UNKNOWN` where nothing is known.
+
+    `value`, `limit` and `extra` are evidence; `score` is value per limit in the direction of bad.
+    """
+
+    level: I8
+    value: F64
+    limit: F64
+    extra: F64
+    score: F64
+
+
+@kernel
+def slim_kernel(
+    start: int,
+    time: Timeline,
+    columns: Columns,
+    state: Any,
+    severity: int,
+    rule: Lasting,
+    out: EmissionArrays,
+) -> int:
+    """Watch one condition over all readings; return the first not processed for want of room, or n.
+
+    Evidence: 0 value, 1 limit, 2 extra, 3 seconds since it began (a clear has only this).
+    """
+    n, room = len(time.evse), len(out.order) - ROOM
+    level, evse = columns.level, time.evse
+    for i in range(start, n):
+        if level[i] == UNKNOWN:
+            continue
+        rec = state[evse[i]]
+        if level[i] == 0 and rec["n"] == 0 and rec["raised"] == 0:
+            continue
+        if out.used[0] > room:
+            return i
+        kind = slim_watch(rec, time.time_ns[i], level[i] == 1, time.live[i], rule)
+        if kind == NOTHING:
+            continue
+        end = rec["mark_ns"] if kind == CLEAR else time.time_ns[i]
+        j = emit(
+            out, evse[i], kind, severity, rec["live"], rec["since_ns"], end,
+            time.order[i], time.effect_ns[i], columns.score[i],
+        )  # fmt: skip
+        out.evidence[j, 3] = (end - rec["since_ns"]) / 1e9
+        if kind != CLEAR:
+            out.evidence[j, 0] = columns.value[i]
+            out.evidence[j, 1] = columns.limit[i]
+            out.evidence[j, 2] = columns.extra[i]
+    return n
+
+
+def levels(known: NDArray[np.bool_], bad: NDArray[np.bool_]) -> I8:
+    """Return the level of each reading."""
+    return np.where(known, bad, UNKNOWN).astype(np.int8)
+
+
+def greatest_current(rows: ReadingBatch) -> F64:
+    """Return the greatest phase or output current of each reading, A, shape (n,); NaN without any."""
+    found = [rows.column(c) for c in CURRENTS if rows.has(c)]
+    if not found:
+        return np.full(len(rows), np.nan)
+    greatest = found[0]
+    for column in found[1:]:
+        greatest = np.fmax(greatest, column)
+    return greatest
+
+
+def in_state_c(rows: ReadingBatch, least_a: float) -> NDArray[np.bool_]:
+    """Return which readings were taken while energy flows: a current of `least_a` shows it.
+
+    A reading without any current is taken at the station's word (chargingState Charging).
+    """
+    amps = greatest_current(rows)
+    return np.where(np.isnan(amps), (rows.state & CHARGING) != 0, amps >= least_a)
