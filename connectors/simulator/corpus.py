@@ -36,7 +36,7 @@ LASTS_H: Final[dict[str, float]] = {
     "contact_resistance": 18.0,
     "source_impedance": 18.0,
     "conductor_aging": 8.0,
-    "start_failures": 2.0,
+    "start_failures": 8.0,
     "register_mismatch": 2.0,
     "value_frozen": 3.0,
     "silent_derate": 2.0,

@@ -91,13 +91,23 @@ class ContactorWelded(Fault):
 
 
 class ContactorStuckOpen(Fault):
-    """The station says it charges, and no current flows."""
+    """The station says it charges, and no current flows: never, from the tenth minute on (moderate), or for
+    two minutes out of ten (subtle: a contact that bounces).
+    """
 
     code = "contactor_stuck_open"
     load = True
 
     def on_begin(self, now_ms: int) -> None:
-        self.parts.plant.faulty.stuck_open[self.evses] = True
+        if self.severity != "clear":
+            self.truth.start = min(now_ms + 600_000, self.until_ms - 1)
+
+    def step(self, now_ms: int) -> None:
+        since_s = (now_ms - self.at_ms) / 1000.0
+        on = self.severity == "clear" or since_s >= 600
+        self.parts.plant.faulty.stuck_open[self.evses] = on and (
+            self.severity != "subtle" or since_s % 600 < 120
+        )
 
     def on_end(self, now_ms: int) -> None:
         self.parts.plant.faulty.stuck_open[self.evses] = False
@@ -180,18 +190,19 @@ class PhantomPlugCycles(Fault):
 
 
 class StartFailures(Fault):
-    """Every start of a charge fails."""
+    """This share of the starts of a charge fails."""
 
     code = "start_failures"
+    levels = (1.0, 0.85, 0.7)
 
     def on_begin(self, now_ms: int) -> None:
         sessions = self.parts.sessions
-        sessions.fail_start[self.evse] = True
+        sessions.fail_start[self.evse] = self.level
         if sessions.phase[self.evse] == IDLE:
             sessions.next_ms[self.evse] = now_ms
 
     def on_end(self, now_ms: int) -> None:
-        self.parts.sessions.fail_start[self.evse] = False
+        self.parts.sessions.fail_start[self.evse] = 0.0
 
 
 class IsolationLow(Fault):

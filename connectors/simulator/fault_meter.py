@@ -29,15 +29,21 @@ class RegisterRollback(Fault):
 
 
 class RegisterStuck(Fault):
-    """The register stands still while energy flows, and misses that energy for good."""
+    """The register stands still while energy flows, and misses that energy for good.
+
+    The car takes this share of the rated current: the less, the longer it takes to tell.
+    """
 
     code = "register_stuck"
     load = True
+    levels = (1.0, 0.5, 0.2)
 
     def on_begin(self, now_ms: int) -> None:
         self.parts.plant.faulty.meter_hold[self.evses] = True
+        self.parts.plant.faulty.cap[self.evses] = self.level
 
     def on_end(self, now_ms: int) -> None:
+        self.parts.plant.faulty.cap[self.evses] = 1.0
         self.parts.plant.faulty.meter_hold[self.evses] = False
 
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
+
+import numpy as np
 
 from .fault_base import SEVERITIES, Fault
+from .sampling import Sample
+
+_CUT_AFTER_MS: Final = 120_000  # of charging
+_NOTICED_AFTER_MS: Final = 60_000  # the station ends the transaction
+_FULL_SCALE_C: Final = 199.9  # what an open platinum sensor reads
 
 
 class Reported(Fault):
@@ -79,18 +86,49 @@ class BrokenLatch(Reported):
     events = (("CX025", "mrec", {"severity": 3}),) * 3
 
 
-class CableCut(Reported):
-    """The cable is cut: the station's event, and the charge ends at once."""
+class CableCut(Fault):
+    """The cable is cut under load, with the station's event; moderate: without, both plug sensors fail;
+    subtle: only the pilot opens and the current is gone. The car is away then, and nobody stopped the charge.
+    """
 
     code = "cable_cut"
-    events = (
-        ("CX026", "mrec", {"component": "CableBreakawaySensor", "variable": "Tripped", "severity": 1}),
-    ) * 3
+    load = True
 
     def on_begin(self, now_ms: int) -> None:
-        self.parts.sessions.block(self.evse, now_ms)
-        super().on_begin(now_ms)
+        self._cut_ms = now_ms + _CUT_AFTER_MS
+        self._gone_ms = self._cut_ms + _NOTICED_AFTER_MS
+        self.truth.start = min(self._cut_ms, self.until_ms - 1)
+        self._cut = False
+
+    def step(self, now_ms: int) -> None:
+        parts = self.parts
+        if not self._cut and now_ms >= self._cut_ms:
+            self._cut = True
+            parts.plant.faulty.stuck_open[self.evses] = True
+            if self.severity == "clear":
+                self._report(now_ms, cleared=False)
+        if 0 <= self._gone_ms <= now_ms:
+            self._gone_ms = -1
+            parts.sessions.tear_off(self.evse, now_ms)
+
+    def measure(self, sample: Sample) -> None:
+        if not self._cut:
+            return
+        falsified = {"x.CP.V": 12.0, "x.CP.Low.V": np.nan}
+        if self.severity != "subtle":
+            falsified |= {"Temperature/Cable": _FULL_SCALE_C, "Temperature/Outlet": _FULL_SCALE_C}
+        for name, value in falsified.items():
+            found = sample.at(name, self.evses)
+            if found:
+                column, mask = found
+                column[mask] = value
 
     def on_end(self, now_ms: int) -> None:
-        super().on_end(now_ms)
+        self.parts.plant.faulty.stuck_open[self.evses] = False
+        if self._cut and self.severity == "clear":
+            self._report(now_ms, cleared=True)
         self.parts.sessions.unblock(self.evse, now_ms)
+
+    def _report(self, now_ms: int, *, cleared: bool) -> None:
+        sensor = {"component": "CableBreakawaySensor", "variable": "Tripped", "severity": 1}
+        self.report(now_ms, "CX026", "mrec", **sensor, cleared=cleared)

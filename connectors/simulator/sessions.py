@@ -76,7 +76,7 @@ class Sessions:
         self.periodic_ms = np.full(n, _NEVER, np.int64)
         self.told_a = np.zeros(n)
         self.held = np.zeros(n, bool)  # a fault keeps a test load plugged in
-        self.fail_start = np.zeros(n, bool)
+        self.fail_start = np.zeros(n)  # share of starts that fail
         self.plug_ms = np.full(n, -_NEVER, np.int64)
         self._tx_id = [""] * n
         self._seq_no = [0] * n
@@ -206,7 +206,7 @@ class Sessions:
         self.next_ms[evse] = now_ms + rng.randrange(low, high)
 
     def _start_charging(self, evse: int, now_ms: int) -> None:
-        if self.fail_start[evse]:
+        if self.fail_start[evse] and self.rng.random() < self.fail_start[evse]:
             self._end(evse, now_ms, "EVConnectTimeout", "Timeout", "EVConnected")
             return
         plant = self.plant
@@ -308,6 +308,14 @@ class Sessions:
     def block(self, evse: int, now_ms: int) -> None:
         """Keep cars away until `unblock`."""
         self.clear(evse, now_ms)
+        self._enter(evse, BLOCKED)
+        self.next_ms[evse] = _NEVER
+
+    def tear_off(self, evse: int, now_ms: int) -> None:
+        """Take the car away without a stop, as a cut cable looks to the station; keep others away."""
+        if self._tx_id[evse]:
+            self._end(evse, now_ms, "EVDeparted", "EVDisconnected", "Idle")
+        self._unplug(evse, now_ms)
         self._enter(evse, BLOCKED)
         self.next_ms[evse] = _NEVER
 

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from connectors.simulator import Fleet, TransportConfig
+from connectors.simulator import Fleet, TransportConfig, Truth
 from connectors.simulator.config import FleetConfig, NodeConfig, SiteConfig, StationConfig
 from connectors.simulator.corpus import healthy, plan
 from connectors.simulator.faults import FAULTS, SEVERITIES
@@ -153,6 +153,49 @@ def test_what_shows_only_under_current_is_true_from_the_first_current_on() -> No
     fleet.finish()
     assert fleet.truth == [seen]
     assert 0 <= seen.start - (START_MS + _HOUR) < 60_000
+
+
+def _break(code: str, severity: str, minutes: int = 30) -> tuple[dict, list, Truth]:  # type: ignore[type-arg]
+    fleet = _fleet()
+    truth = fleet.inject(code, "A0/1", START_MS + 600_000, START_MS + (10 + minutes) * 60_000, severity)
+    messages = fleet.advance(truth.end + 300_000) + fleet.finish()
+    return columns(messages)["A0", 1], messages, truth
+
+
+@pytest.mark.parametrize(("severity", "hot", "told"), [("clear", 1, 2), ("moderate", 1, 0), ("subtle", 0, 0)])
+def test_a_cut_cable_opens_the_pilot_under_current(severity: str, hot: bool, told: int) -> None:
+    rows, messages, truth = _break("cable_cut", severity)
+    after = (rows["t"] > truth.start) & (rows["t"] < truth.start + 50_000)
+    before = (rows["t"] < truth.start) & (rows["t"] > truth.start - 60_000)
+    assert (rows["Current.Import@L1"][before] > 25).all()
+    assert (rows["Current.Import@L1"][after] == 0).all()
+    assert (rows["x.CP.V"][after] > 11).all()
+    assert ((rows["Temperature/Cable"][after] > 150) == bool(hot)).all()
+    assert ((rows["Temperature/Outlet"][after] > 150) == bool(hot)).all()
+    assert len(items(messages, "event")) == told
+    assert [i.stopped_reason for _, i in items(messages, "tx") if i.event_type == "Ended"] == [
+        "EVDisconnected"
+    ]
+
+
+def test_a_contactor_sticks_at_once_later_or_now_and_then() -> None:
+    shares = []
+    for severity in SEVERITIES:
+        rows, _, truth = _break("contactor_stuck_open", severity)
+        on = (rows["t"] > truth.start) & (rows["t"] < truth.end) & (rows["Current.Offered"] > 0)
+        shares.append((rows["Current.Import@L1"][on] < 1).mean())
+    assert shares[0] == shares[1] == 1.0
+    assert 0.1 < shares[2] < 0.3
+
+
+def test_a_stuck_register_misses_less_the_less_the_car_takes() -> None:
+    powers = []
+    for severity in SEVERITIES:
+        rows, _, truth = _break("register_stuck", severity)
+        inside = (rows["t"] > truth.start + 60_000) & (rows["t"] < truth.end)
+        assert np.ptp(rows["Energy.Active.Import.Register"][inside]) == 0
+        powers.append(rows["Power.Active.Import"][inside].mean())
+    assert powers[0] > 1.8 * powers[1] > 3 * powers[2] > 0
 
 
 def test_an_unknown_scenario_is_refused() -> None:
