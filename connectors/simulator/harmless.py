@@ -85,16 +85,21 @@ class Throttling(Harmless):
 
 
 class HotDay(Harmless):
-    """28 to 40 °C in the shade over the day, and every EVSE of the site at full current."""
+    """It gets hotter by 2 K an hour, to 28 to 40 °C in the shade over the day; then all charge at once."""
 
     code = "hot_day"
     scope = "site"
 
     def on_begin(self, now_ms: int) -> None:
-        plant = self.parts.plant
-        self._mean_c = float(plant.ambient_mean_c[self.site])
-        plant.ambient_mean_c[self.site] = 34.0
-        self._visit(now_ms, "supermini52", 0.05, 1.0)
+        self._mean_c = float(self.parts.plant.ambient_mean_c[self.site])
+        self._visit_ms = now_ms + (self.until_ms - now_ms) * 6 // 10
+
+    def step(self, now_ms: int) -> None:
+        warmer_c = 2.0 * (now_ms - self.at_ms) / _HOUR_MS
+        self.parts.plant.ambient_mean_c[self.site] = min(34.0, self._mean_c + warmer_c)
+        if 0 <= self._visit_ms <= now_ms:
+            self._visit_ms = -1
+            self._visit(now_ms, "supermini52", 0.05, 1.0)
 
     def on_end(self, now_ms: int) -> None:
         self.parts.plant.ambient_mean_c[self.site] = self._mean_c

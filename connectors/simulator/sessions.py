@@ -76,6 +76,7 @@ class Sessions:
         self.periodic_ms = np.full(n, _NEVER, np.int64)
         self.told_a = np.zeros(n)
         self.held = np.zeros(n, bool)  # a fault keeps a test load plugged in
+        self.departs = np.zeros(n, bool)  # is unplugged without a stop in a moment
         self.fail_start = np.zeros(n)  # share of starts that fail
         self.plug_ms = np.full(n, -_NEVER, np.int64)
         self._tx_id = [""] * n
@@ -234,10 +235,19 @@ class Sessions:
             self._update(evse, now_ms, "ChargingStateChanged")
 
     def _leave(self, evse: int, now_ms: int) -> None:
-        kind = self.rng.random()
-        if kind < 0.15 and not self.plant.dc[evse]:
+        if self.departs[evse]:
+            self.departs[evse] = False
             self._end(evse, now_ms, "EVDeparted", "EVDisconnected", "Idle")
             self._unplug(evse, now_ms)
+            return
+        kind = self.rng.random()
+        if kind < 0.15 and not self.plant.dc[evse]:
+            # who unplugs without a stop unlocks the plug first, and the car lets go of the current
+            self.departs[evse] = True
+            if self.phase[evse] == CHARGING:
+                self._enter(evse, SUSPENDED_EV)
+                self._update(evse, now_ms, "ChargingStateChanged")
+            self.next_ms[evse] = now_ms + self.rng.randrange(4_000, 15_000)
         elif kind < 0.3:
             self._end(evse, now_ms, "RemoteStop", "Remote", "EVConnected")
         else:
@@ -254,6 +264,7 @@ class Sessions:
 
     def _unplug(self, evse: int, now_ms: int) -> None:
         self.plant.unload_car(evse)
+        self.departs[evse] = False
         self._enter(evse, IDLE)
         self._show(evse, now_ms)
         pause = self.rng.randrange(2_000, 20_000) if self.fail_start[evse] else 0

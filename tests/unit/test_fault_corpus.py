@@ -104,10 +104,13 @@ def test_taper_and_throttling_lower_the_current_each_in_its_way() -> None:
     assert len(np.unique(offers)) > 3
 
 
-def test_a_hot_day_is_hot_and_below_every_limit() -> None:
-    rows = columns(_play("hot_day", "S", 1.5)[1])["A0", 1]
-    assert 40 < rows["Temperature/Cable"].max() < 65
+def test_a_hot_day_grows_hot_and_stays_below_every_limit() -> None:
+    rows = columns(_play("hot_day", "S", 5.0)[1])["A0", 1]
+    assert rows["Temperature/Cable"].max() < 65
     assert rows["Temperature/Body"].max() < 70
+    idle = rows["Temperature/Cable"][rows["tx"] == 0]
+    assert idle.max() > idle[0] + 5
+    assert (rows["Current.Import@L1"] > 20).any()
 
 
 def test_backlogs_arrive_late_and_whole() -> None:
