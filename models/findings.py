@@ -50,8 +50,8 @@ class FindingsConfig:
         A parent takes what began this long before it, or later, and stands as its child. Unit: s. Default 60:
         children are decided by other means, so one may come first.
     orphan_s : float
-        A child that still stands this long after its parent cleared is raised. Unit: s. Default 900:
-        longer than the ten-minute means take to recover.
+        A child that still stands this long after its parent cleared is raised. Unit: s. Default 1500:
+        a mean over ten minutes recovers in up to two windows, and is told of late with its last reading.
     remembered : int
         Cleared findings whose number of changes is remembered, in case the same one comes again. Unit:
         findings. Default 4096.
@@ -65,7 +65,7 @@ class FindingsConfig:
     update_s: float = 900.0
     update_share: float = 0.25
     adopt_s: float = 60.0
-    orphan_s: float = 900.0
+    orphan_s: float = 1500.0
     remembered: int = 4096
     again_s: float = 3600.0
     again_least: int = 3

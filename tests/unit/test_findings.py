@@ -241,7 +241,7 @@ def test_parent_at_the_same_moment_comes_first() -> None:
     assert [c.parent for c in changes] == [None, changes[0].finding_id, changes[0].finding_id]
 
 
-@pytest.mark.parametrize(("cleared_at", "raised_again"), [(800, False), (901, True)])
+@pytest.mark.parametrize(("cleared_at", "raised_again"), [(1400, False), (1501, True)])
 def test_child_that_outlasts_its_parent_is_raised(cleared_at: int, raised_again: bool) -> None:
     manager = FindingsManager()
     changes = apply(
@@ -255,7 +255,7 @@ def test_child_that_outlasts_its_parent_is_raised(cleared_at: int, raised_again:
     child = [c for c in changes if c.code == "under_voltage"]
     assert [c.state for c in child] == expected
     if raised_again:
-        assert (child[1].parent, child[1].raised_at) == (None, (T0 + 910 * S) // MS)
+        assert (child[1].parent, child[1].raised_at) == (None, (T0 + 1510 * S) // MS)
         assert child[1].finding_id == child[0].finding_id
 
 
