@@ -1,7 +1,8 @@
 """The ledger's tables of billing: sessions, bills, tariffs, and what people and partners decide.
 
 `changed` is a cursor: every insert and every replacement gives a row a greater number than any row of its
-table had before, so "all that changed since" is one range of an index. Numbers are not dense.
+table had before, so "all that changed since" is one range of an index. Numbers are not dense. `emsp` is
+whose customer charged (``NL*TNM``), read from the OCPI token: partners see theirs and no other's.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ def _session_columns() -> list[Column[int] | Column[str]]:
         Column("flags", Text, nullable=False),
         Column("token_type", String, nullable=False),
         Column("token_hash", String, nullable=False),
+        Column("emsp", String, nullable=False),
+        Column("updated_ms", BigInteger, nullable=False),
         Column("body", Text, nullable=False),
     ]
 
@@ -80,6 +83,7 @@ cdrs: Final = Table(
     Column("credit_reference_id", String),
     Column("ocpi_version", String, nullable=False),
     Column("last_updated_ms", BigInteger, nullable=False),
+    Column("emsp", String, nullable=False),
     Column("body", Text, nullable=False),
     _changed(),
     Index("cdrs_by_change", "changed"),
@@ -174,6 +178,16 @@ ocpi_tokens: Final = Table(
     _changed(),
 )
 
+#: Bills that partners have taken, so that a repeated delivery does not reach them twice.
+ocpi_deliveries: Final = Table(
+    "ocpi_deliveries",
+    metadata,
+    Column("cdr_id", String, primary_key=True),
+    Column("party", String, primary_key=True),
+    Column("location", Text, nullable=False),
+    Column("delivered_ms", BigInteger, nullable=False),
+)
+
 #: Months of a site in its own time, in UTC bounds [start_ms, end_ms): what monthly views join.
 site_months: Final = Table(
     "site_months",
@@ -188,5 +202,5 @@ site_months: Final = Table(
 
 TABLES: Final = (
     sessions, session_revisions, cdrs, tariffs, reviews, api_tokens, meter_keys, ocpi_parties, ocpi_tokens,
-    site_months,
+    ocpi_deliveries, site_months,
 )  # fmt: skip

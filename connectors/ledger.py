@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import Insert
 
 from models.errors import Refused, StorageError
+from models.ocpi_objects import emsp_of
 from models.outputs import (
     Account,
     CdrRow,
@@ -40,6 +41,7 @@ from ._ledger_account import AccountBook
 from ._ledger_engine import open_engine, parse_url, shown, translated
 from ._ledger_upgrade import upgrade
 from ._ledger_views import views
+from .site_months import note_months
 
 Row = dict[str, Any]
 
@@ -82,7 +84,17 @@ def _plain_row(_shard: int, record: msgspec.Struct) -> Row:
 
 def _session_row(_shard: int, record: SessionRow) -> Row:
     flags, body = msgspec.json.encode(record.flags).decode(), _json(record.body)
-    return msgspec.structs.asdict(record) | {"flags": flags, "body": body}
+    row = msgspec.structs.asdict(record) | {"flags": flags, "body": body}
+    known_ms = record.updated_ms or max(record.start_ms or 0, record.end_ms or 0)
+    return row | {"emsp": emsp_of(record.body.get("cdr_token")), "updated_ms": known_ms}
+
+
+def _cdr_row(_shard: int, record: CdrRow) -> Row:
+    try:
+        token = msgspec.json.decode(record.body, type=dict[str, Any]).get("cdr_token")
+    except msgspec.DecodeError as error:
+        raise Refused(f"CDR {record.id} is no JSON object: {error}") from error
+    return msgspec.structs.asdict(record) | {"emsp": emsp_of(token)}
 
 
 def _latest_row(_shard: int, record: LatestRow) -> Row:
@@ -118,7 +130,7 @@ _UPSERTS: Final[dict[str, tuple[type, tuple[_Upsert, ...]]]] = {
         SessionRow,
         (_Upsert(b.sessions, _session_row, "revision"), _Upsert(b.session_revisions, _session_row)),
     ),
-    "cdrs": (CdrRow, (_Upsert(b.cdrs, _plain_row),)),
+    "cdrs": (CdrRow, (_Upsert(b.cdrs, _cdr_row),)),
     "tariffs": (TariffRow, (_Upsert(b.tariffs, _plain_row, "last_updated_ms"),)),
     "dead": (Dead, (_Upsert(t.dead, _dead_row),)),
 }
@@ -236,6 +248,11 @@ class Ledger:
             dead = delete(t.dead).where(t.dead.c.recv_ns < dead_before_ms * 1_000_000)
             return int(old + db.execute(dead).rowcount)
 
+    def note_months(self, zones: Mapping[str, str], default_zone: str) -> int:
+        """Bring ``site_months`` up to date, see `connectors.site_months.note_months`."""
+        with self._lock, translated(self.url, "note months"), self._engine.begin() as db:
+            return note_months(db, zones, default_zone)
+
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
@@ -243,6 +260,11 @@ class Ledger:
     def _prepare(self) -> None:
         """Create tables and views, or check that they are ours."""
         with self._engine.begin() as db:
+            if self._is_current(db):
+                return
+            if self._engine.dialect.name == "sqlite":
+                # The driver begins a transaction before data only: killed amid tables, it would leave half.
+                db.exec_driver_sql("BEGIN IMMEDIATE")
             if inspect(db).has_table(t.meta.name):
                 upgrade(db, self._engine.dialect.name)
                 check_version(db, shown(self.url))
@@ -251,6 +273,10 @@ class Ledger:
             for name, select_text in views(self._engine.dialect.name).items():
                 db.exec_driver_sql(f"CREATE VIEW {name} AS {select_text}")
             db.execute(insert(t.meta), {"name": "schema_version", "value": str(t.SCHEMA_VERSION)})
+
+    def _is_current(self, db: Connection) -> bool:
+        query = select(t.meta.c.value).where(t.meta.c.name == "schema_version")
+        return inspect(db).has_table(t.meta.name) and db.execute(query).scalar() == str(t.SCHEMA_VERSION)
 
 
 def number_changes(db: Connection, table: Table, rows: list[Row]) -> list[Row]:

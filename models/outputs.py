@@ -27,7 +27,7 @@ STREAMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "account": ("msgpack list of Account", ("ledger",)),
     "rollups": ("msgpack list of RollupRow", ("ledger",)),
     "sessions": ("msgpack list of SessionRow", ("ledger",)),
-    "cdrs": ("msgpack list of CdrRow", ("ledger",)),
+    "cdrs": ("msgpack list of CdrRow", ("ledger", "ocpi")),
     "tariffs": ("msgpack list of TariffRow", ("ledger",)),
     "publish": ("msgpack list of Publish", ("mqtt",)),
 }
@@ -193,6 +193,7 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
     flags: tuple[str, ...]
     token_type: str = ""
     token_hash: str = ""
+    updated_ms: int = 0  # journaled time at which this revision took effect; 0: the session's own times count
     body: dict[str, Any] = {}
 
 

@@ -20,6 +20,7 @@ from models.errors import ConfigError
 from models.secret import MASK, Secret
 from models.topics import Route
 
+from . import config_billing
 from . import config_sections as sections
 from .config_fields import Mistake, expectation, field_at, is_secret, is_text, section_of, shown, walk
 from .config_fields import Path as Keys
@@ -46,6 +47,8 @@ class Config(sections.Section):
     outbox: sections.OutboxSection = Field(default_factory=sections.OutboxSection)
     ledger: sections.LedgerSection = Field(default_factory=sections.LedgerSection)
     api: sections.ApiSection = Field(default_factory=sections.ApiSection)
+    billing: config_billing.BillingSection = Field(default_factory=config_billing.BillingSection)
+    ocpi: config_billing.OcpiSection = Field(default_factory=config_billing.OcpiSection)
     publish: sections.PublishSection = Field(default_factory=sections.PublishSection)
 
     def topic_routes(self) -> list[Route]:

@@ -358,6 +358,10 @@ class ApiSection(Section):
 
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="TCP port; 0: any free one.")
+    rate_per_s: float = Field(
+        20.0, ge=0.01, le=100_000, description="Requests of one token each second, in the long run."
+    )
+    burst: int = Field(100, ge=1, le=1_000_000, description="Requests of one token at once.")
 
 
 class PublishSection(Section):

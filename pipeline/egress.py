@@ -16,10 +16,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from connectors.billing_writer import BillingWriter
 from connectors.influx import InfluxSettings, InfluxWriter
 from connectors.ledger import Ledger
 from connectors.mqtt import Publisher
 from connectors.mqtt_link import Backoff
+from connectors.ocpi_store import OcpiStore
 from connectors.outbox import DeadLetter
 from connectors.status import write_status
 from models.errors import DeliveryError, RetryLater, StorageError
@@ -29,6 +31,7 @@ from .config import Config
 from .consumers import CONSUMERS
 from .egress_drain import Drain
 from .egress_health import health_lines, totals
+from .egress_ocpi import OcpiSink
 from .egress_sinks import InfluxSink, LedgerSink, MqttSink, Sink
 from .ingest import mqtt_settings
 
@@ -94,6 +97,25 @@ class _SharedLedger:
             self._ledger.close()
 
 
+class _Partners:
+    """Opens what OCPI keeps in the ledger when it is first needed."""
+
+    def __init__(self, config: Config) -> None:
+        self._url = config.ledger_url()
+        self._lock = threading.Lock()
+        self._writer: BillingWriter | None = None
+
+    def store(self) -> OcpiStore:
+        with self._lock:
+            if self._writer is None:
+                self._writer = BillingWriter(self._url)
+            return OcpiStore(self._writer)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
 class Egress:
     """Starts a drain for every outbox and sink, watches over them, reports.
 
@@ -112,6 +134,8 @@ class Egress:
         Returns the ledger whose account and old rows are looked after.
     health : InfluxWriter, optional
         Takes ``ev_pipeline`` points; best effort: what it does not take at once is not kept.
+    zones : (mapping of site to time zone, time zone of the others)
+        For the months that the ledger's views know.
     """
 
     def __init__(
@@ -124,6 +148,7 @@ class Egress:
         finish_s: float = 0.0,
         ledger: Callable[[], Ledger] | None = None,
         health: InfluxWriter | None = None,
+        zones: tuple[Mapping[str, str], str] = ({}, "UTC"),
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.data_dir = data_dir
@@ -132,6 +157,7 @@ class Egress:
         self._retry_s = dict(retry_s or {})
         self._ledger, self._health, self._wall_ns = ledger, health, wall_ns
         self._closing: dict[str, Any] | None = None
+        self._zones = zones
         self._started_ns = wall_ns()
 
     def run(self) -> None:
@@ -206,6 +232,7 @@ class Egress:
                                 rollups_before_ms=now_ms - ROLLUPS_KEPT_MS,
                                 dead_before_ms=now_ms - DEAD_KEPT_MS,
                             )
+                            self._ledger().note_months(*self._zones)
                     if self._health is not None and not stopped:
                         self._health.write(
                             health_lines(self.drains, _counts(letters), self._closing, self._wall_ns())
@@ -248,6 +275,9 @@ def run_egress(config: Config, stop: threading.Event) -> int:
         influx = influx_settings(config)
         sinks["influx"] = lambda _: InfluxSink(influx)
         health = InfluxWriter(influx)
+    partners = _Partners(config)
+    if config.ocpi.enabled:
+        sinks["ocpi"] = lambda _: OcpiSink(partners.store, insecure=config.ocpi.insecure)
     egress = Egress(
         Path(config.service.data_dir),
         sinks,
@@ -256,11 +286,13 @@ def run_egress(config: Config, stop: threading.Event) -> int:
         finish_s=config.service.stop_timeout_s / 3,
         ledger=ledger,
         health=health,
+        zones=(config.billing.zones(), config.billing.time_zone),
     )
     try:
         egress.run()
     finally:
         ledger.close()
+        partners.close()
         if health is not None:
             health.close()
     delivered = sum(drain.state.delivered for drain in egress.drains)

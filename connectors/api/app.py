@@ -19,14 +19,20 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from connectors.billing_reader import BillingReader
 from connectors.mqtt_settings import MqttSettings
 from connectors.operator import OperatorDesk
 from models.errors import ChargestreamError
 from models.units import MAX_STATION_TIME_MS
 
+from .auth import Gate, RateLimit
+from .billing import BillingApi
+from .desk import Desk
 from .findings import add_findings
 from .metrics import HealthCollector
+from .ocpi import create_ocpi
 from .page import Choice, Page
+from .settings import ApiSettings
 
 _HEADERS: Final = {
     "Content-Security-Policy": (
@@ -61,7 +67,11 @@ class _SafeHeaders:
 
 
 def create_app(
-    ledger_url: str, data_dir: Path, instance: str = "chargestream", broker: MqttSettings | None = None
+    ledger_url: str,
+    data_dir: Path,
+    instance: str = "chargestream",
+    broker: MqttSettings | None = None,
+    settings: ApiSettings = ApiSettings(),  # noqa: B008  # immutable
 ) -> FastAPI:
     """Return the web application.
 
@@ -75,6 +85,8 @@ def create_app(
         Name of this installation, shown in the title.
     broker : MqttSettings, optional
         Where what people do about findings is published; without it nothing can be done from the page.
+    settings : ApiSettings
+        How often may be asked, and whether OCPI is spoken.
 
     Raises
     ------
@@ -86,11 +98,15 @@ def create_app(
     registry = CollectorRegistry(auto_describe=False)
     registry.register(HealthCollector(page.health))
 
+    reader, billing_desk = BillingReader(ledger_url), Desk(ledger_url, data_dir)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         if desk is not None:
             desk.close()
+        billing_desk.close()
+        reader.close()
         page.ledger.close()
 
     app = FastAPI(
@@ -108,6 +124,12 @@ def create_app(
     _add_data(app, page)
     _add_lists(app, page)
     add_findings(app, page, desk)
+    limit = RateLimit(settings.rate_per_s, settings.burst)
+    strangers = RateLimit(settings.strangers_per_s, settings.strangers_burst)
+    gate = Gate(reader, limit, strangers)
+    app.include_router(BillingApi(reader, billing_desk.writer, gate, billing_desk.announce).router())
+    if settings.ocpi is not None:
+        app.mount("/ocpi", create_ocpi(settings.ocpi, reader, billing_desk.store, limit, strangers))
 
     @app.get("/metrics", include_in_schema=False)
     def metrics() -> Response:
@@ -164,15 +186,6 @@ def _add_data(app: FastAPI, page: Page) -> None:
         """Return the mean power of each minute, and of how many EVSEs; empty minutes are absent."""
         found = page.ledger.power(since_ms, until_ms, site=site or None)
         return [{"start_ms": start, "power_w": power_w, "evses": n} for start, power_w, n in found]
-
-    @app.get("/api/v1/intervals")
-    def intervals(
-        since_ms: Time = 0,
-        until_ms: Annotated[int | None, Query(ge=0, le=MAX_STATION_TIME_MS)] = None,
-        limit: Annotated[int, Query(ge=1, le=100_000)] = 10_000,
-    ) -> list[dict[str, Any]]:
-        """Return quarter-hour energy; ``energy_mwh`` is null where it is missing."""
-        return page.ledger.intervals(since_ms, until_ms, limit)
 
 
 def _add_lists(app: FastAPI, page: Page) -> None:

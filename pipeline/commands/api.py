@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import socket
 
+    from connectors.api.settings import ApiSettings
+    from pipeline.config import Config
+
 #: Answers that are still being written when we are told to stop get this long.
 _FINISH_S: Final = 3
 
@@ -31,7 +34,8 @@ def run(args: argparse.Namespace) -> int:
 
     config, stop = process.start("api", args.config)
     broker = mqtt_settings(config, "-page")
-    app = create_app(config.ledger_url(), Path(config.service.data_dir), config.service.instance, broker)
+    data_dir = Path(config.service.data_dir)
+    app = create_app(config.ledger_url(), data_dir, config.service.instance, broker, settings(config))
     listening = listen(config.api.host, config.api.port)
     log = logging.getLogger("chargestream.api")
     logging.getLogger("uvicorn").handlers = logging.getLogger("chargestream").handlers
@@ -60,6 +64,17 @@ def run(args: argparse.Namespace) -> int:
         server.run(sockets=[listening])
     log.info("stopped")
     return 0
+
+
+def settings(config: Config) -> ApiSettings:
+    """Return what the web application is told of the configuration."""
+    from connectors.api.settings import ApiSettings, OcpiSettings
+
+    own = config.ocpi
+    ocpi = OcpiSettings(
+        own.country_code, own.party_id, own.business_name, own.public_url, own.currency, own.insecure
+    )
+    return ApiSettings(config.api.rate_per_s, config.api.burst, ocpi=ocpi if own.enabled else None)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -1,4 +1,4 @@
-"""List, deliver again or drop what InfluxDB, the ledger or the broker refused for good."""
+"""List, deliver again or drop what InfluxDB, the ledger, the broker or a partner refused for good."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", metavar="DIR", type=Path, default=Path("var"), help="data folder (default var)"
     )
-    parser.add_argument("--consumer", choices=("influx", "ledger", "mqtt"), help="only what this one refused")
+    consumers = ("influx", "ledger", "mqtt", "ocpi")
+    parser.add_argument("--consumer", choices=consumers, help="only what this one refused")
     parser.add_argument("--id", type=int, nargs="+", metavar="N", help="only these letters")
     parser.add_argument("--all", action="store_true", help="retry or drop everything")
     parser.add_argument("--json", action="store_true", help="list whole records, one JSON object a line")

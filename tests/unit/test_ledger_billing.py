@@ -100,3 +100,17 @@ def test_a_ledger_of_version_1_is_taken_over_with_all_it_holds(file: Path) -> No
     assert rows(file, "SELECT start_ms, energy_mwh, changed FROM intervals") == [(0, 5, 0), (900_000, 7, 1)]
     assert rows(file, "SELECT value FROM ledger_meta") == [("2",)]
     assert len(rows(file, "SELECT * FROM v_sessions_billable")) == 1
+
+
+def test_a_ledger_is_made_whole_or_not_at_all(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(_: str) -> dict[str, str]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("connectors.ledger.views", die)
+        with pytest.raises(KeyboardInterrupt):
+            Ledger(f"sqlite:///{file}")
+    assert rows(file, "SELECT name FROM sqlite_master") == []
+    ledger = Ledger(f"sqlite:///{file}")
+    assert ledger.apply("sessions", [(0, blob(session()))]) == 1
+    ledger.close()

@@ -1,0 +1,67 @@
+"""Settings of billing: time zones of sites, and who we are over OCPI."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from .config_sections import Section, clash
+
+
+class BillingSection(Section):
+    """Months and days of sites."""
+
+    time_zone: str = Field("UTC", min_length=1, description="IANA time zone of sites not named below.")
+    site_time_zones: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        (), max_length=100_000, description="SITE=ZONE for each site elsewhere: months and tariffs are local."
+    )
+
+    @field_validator("time_zone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        return _known(value)
+
+    @field_validator("site_time_zones")
+    @classmethod
+    def _zones(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            _known(entry.rpartition("=")[2])
+            if not entry.rpartition("=")[0]:
+                raise PydanticCustomError("zone", "SITE=ZONE such as depot=Europe/Berlin")
+        return value
+
+    def zones(self) -> dict[str, str]:
+        """Return the time zone of each site that has its own."""
+        return {site: zone for site, _, zone in (entry.rpartition("=") for entry in self.site_time_zones)}
+
+
+def _known(zone: str) -> str:
+    if zone not in available_timezones():
+        raise PydanticCustomError("zone", "an IANA time zone such as Europe/Berlin")
+    return ZoneInfo(zone).key
+
+
+class OcpiSection(Section):
+    """OCPI towards eMSPs and hubs."""
+
+    enabled: bool = Field(False, description="Speak OCPI under /ocpi and push bills to partners.")
+    country_code: str = Field("", pattern=r"^([A-Z]{2})?$", description="Our country, ISO 3166-1 alpha-2.")
+    party_id: str = Field("", pattern=r"^([A-Z0-9]{3})?$", description="Our id in that country.")
+    business_name: str = Field("chargestream", min_length=1, max_length=100, description="Our name.")
+    public_url: str = Field(
+        "",
+        pattern=r"^$|^https?://[^\s/]+",
+        description="Our address for partners; empty: as they ask.",
+    )
+    currency: str = Field("EUR", pattern=r"^[A-Z]{3}$", description="Of sessions that do not say theirs.")
+    insecure: bool = Field(False, description="Partners without TLS (tests and closed networks only).")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in ("country_code", "party_id"):
+            if self.enabled and not getattr(self, name):
+                raise clash(name, "our id, because OCPI is enabled")
+        return self
