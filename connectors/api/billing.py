@@ -291,6 +291,7 @@ class BillingApi:
             status_code=201,
             response_class=Response,
             responses={
+                400: {"description": "the body is no text", "model": Refusal},
                 404: _ONE[404],
                 409: {"description": "not in review, or of another revision", "model": Refusal},
             },

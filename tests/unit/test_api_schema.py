@@ -90,7 +90,7 @@ def test_the_billing_api_keeps_to_its_description(billing: Any, client: Client) 
 
 
 def test_ocpi_keeps_to_its_description(ocpi: Any, client: Client) -> None:
-    assert try_out(ocpi, f"Token {client.ocpi}") == 8
+    assert try_out(ocpi, f"Token {client.ocpi}") == 9
 
 
 def test_the_descriptions_are_complete(client: Client) -> None:
