@@ -10,11 +10,14 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Table, and_, func, inspect, or_, select, text, tuple_
+import numpy as np
+from sqlalchemy import Connection, Table, and_, case, func, inspect, or_, select, text, tuple_
 
+from models.batch import I64
 from models.errors import StorageError
+from models.units import NO_REGISTER
 
 from . import _ledger_billing as b
 from . import _ledger_tables as t
@@ -25,6 +28,7 @@ Row = dict[str, Any]
 EvseKey = tuple[str, str, int]
 #: (start_ms, energy_mwh, quality, revision)
 IntervalTuple = tuple[int, int | None, str, int]
+QUALITIES: Final = ("measured", "interpolated", "estimated", "missing")
 
 TABLES: Final = {
     "intervals": t.intervals,
@@ -51,6 +55,28 @@ class Choice:
     transaction_id: str = ""
     from_ms: int | None = None
     until_ms: int | None = None
+
+
+class IntervalColumns(NamedTuple):
+    """Intervals of one EVSE, arrays of one length; `quality` points into `QUALITIES`.
+
+    Energy that is missing is `models.units.NO_REGISTER`.
+    """
+
+    start_ms: I64
+    energy_mwh: I64
+    quality: I64
+    revision: I64
+
+
+def _columns(rows: Sequence[IntervalTuple]) -> IntervalColumns:
+    place = {word: code for code, word in enumerate(QUALITIES)}
+    return IntervalColumns(
+        np.array([row[0] for row in rows], np.int64),
+        np.array([NO_REGISTER if row[1] is None else row[1] for row in rows], np.int64),
+        np.array([place[row[2]] for row in rows], np.int64),
+        np.array([row[3] for row in rows], np.int64),
+    )
 
 
 class BillingReader:
@@ -201,6 +227,29 @@ class BillingReader:
             with self.connected() as db:
                 # The driver's own tuples: a month of a thousand EVSEs is three million of them.
                 yield key, db.execute(query).cursor.fetchall()
+
+    def interval_columns(self, choice: Choice) -> Iterator[tuple[EvseKey, IntervalColumns]]:
+        """Yield each EVSE's intervals in time order as arrays.
+
+        SQLite joins each column into one text, which is parsed at once: much faster than millions of tuples.
+        """
+        if sqlite_file(self.url) is None:
+            for key, rows in self.interval_blocks(choice):
+                yield key, _columns(rows)
+            return
+        c = t.intervals.c
+        codes = case({word: code for code, word in enumerate(QUALITIES)}, value=c.quality, else_=-1)
+        wanted = (c.start_ms, func.coalesce(c.energy_mwh, NO_REGISTER), codes, c.revision)
+        query = select(*(func.group_concat(column) for column in wanted))
+        for key in self.evse_keys(choice):
+            chosen = query.where(c.site == key[0], c.station == key[1], c.evse == key[2])
+            with self.connected() as db:
+                texts = db.execute(chosen.where(*_times(c.start_ms, choice))).one()
+            parts = [np.fromstring(text or "", np.int64, sep=",") for text in texts]
+            if len({len(part) for part in parts}) != 1 or (parts[2] < 0).any():
+                raise StorageError(f"{shown(self.url)}: intervals of {key} hold what is no interval")
+            order = np.argsort(parts[0], kind="stable")  # SQLite promises no order inside a group
+            yield key, IntervalColumns(*(part[order] for part in parts))
 
     def intervals(self, choice: Choice, after: tuple[str, str, int, int] | None, limit: int) -> list[Row]:
         """Return intervals by site, station, EVSE and start, those after the key `after`."""

@@ -140,7 +140,7 @@ class BillingApi:
                 return stream(formats.csv_intervals(self.reader.interval_blocks(choice)), format_, headers)
             if format_ == "parquet":
                 return stream(
-                    formats.parquet_intervals(self.reader.interval_blocks(choice)), format_, headers
+                    formats.parquet_intervals(self.reader.interval_columns(choice)), format_, headers
                 )
             rows = self.reader.intervals(choice, after, limit)
             if len(rows) == limit:

@@ -10,8 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from connectors.billing_reader import EvseKey, IntervalTuple, Row
-from models.units import wh_text
+import numpy as np
+
+from connectors.billing_reader import QUALITIES, EvseKey, IntervalColumns, IntervalTuple, Row
+from models.units import NO_REGISTER, wh_text
 
 Format = Literal["json", "csv", "parquet"]
 MEDIA: Final = {
@@ -162,7 +164,7 @@ def _arrow(value: Any, kind: str) -> Any:
     return json.dumps(value, separators=(",", ":")) if kind == "json" and value is not None else value
 
 
-def parquet_intervals(blocks: Iterable[tuple[EvseKey, Sequence[IntervalTuple]]]) -> Iterator[bytes]:
+def parquet_intervals(blocks: Iterable[tuple[EvseKey, IntervalColumns]]) -> Iterator[bytes]:
     """Yield a Parquet file of intervals, a row group for each quarter million rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -178,10 +180,10 @@ def parquet_intervals(blocks: Iterable[tuple[EvseKey, Sequence[IntervalTuple]]])
     with pq.ParquetWriter(sink, schema, compression="snappy") as writer:
         held: list[Any] = []
         count = 0
-        for key, rows in blocks:
-            if rows:
-                held.append(_interval_batch(pa, schema, key, rows))
-                count += len(rows)
+        for key, columns in blocks:
+            if len(columns.start_ms):
+                held.append(_interval_batch(pa, schema, key, columns))
+                count += len(columns.start_ms)
             if count >= _BLOCK_ROWS:
                 writer.write_table(pa.Table.from_batches(held, schema).unify_dictionaries(), count)
                 held, count = [], 0
@@ -191,20 +193,16 @@ def parquet_intervals(blocks: Iterable[tuple[EvseKey, Sequence[IntervalTuple]]])
     yield sink.take()
 
 
-def _interval_batch(pa: Any, schema: Any, key: EvseKey, rows: Sequence[IntervalTuple]) -> Any:
-    starts, energies, qualities, revisions = zip(*rows, strict=True)
-    zeros = pa.array([0] * len(rows), pa.int32())
-    words = list(dict.fromkeys(qualities))
-    place = {word: index for index, word in enumerate(words)}
+def _interval_batch(pa: Any, schema: Any, key: EvseKey, columns: IntervalColumns) -> Any:
+    count = len(columns.start_ms)
+    zeros = pa.array(np.zeros(count, np.int32))
     arrays = [
         pa.DictionaryArray.from_arrays(zeros, pa.array([key[0]])),
         pa.DictionaryArray.from_arrays(zeros, pa.array([key[1]])),
-        pa.array([key[2]] * len(rows), pa.int64()),
-        pa.array(starts, pa.int64()).cast(pa.timestamp("ms", "UTC")),
-        pa.array(energies, pa.int64()),
-        pa.DictionaryArray.from_arrays(
-            pa.array([place[word] for word in qualities], pa.int32()), pa.array(words)
-        ),
-        pa.array(revisions, pa.int64()),
+        pa.array(np.full(count, key[2], np.int64)),
+        pa.array(columns.start_ms).cast(pa.timestamp("ms", "UTC")),
+        pa.array(columns.energy_mwh, mask=columns.energy_mwh == NO_REGISTER),
+        pa.DictionaryArray.from_arrays(pa.array(columns.quality.astype(np.int32)), pa.array(QUALITIES)),
+        pa.array(columns.revision),
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
