@@ -11,7 +11,7 @@ from .outputs import SessionRow
 from .units import NS_PER_MS, wh_text
 
 
-def session_row(tx: Tx, verdict: Verdict) -> SessionRow:
+def session_row(tx: Tx, verdict: Verdict, now_ns: int) -> SessionRow:
     """Return the record of a transaction; what a person decided replaces the energy."""
     decision = tx.decision or {}
     energy = verdict.energy_mwh
@@ -35,7 +35,8 @@ def session_row(tx: Tx, verdict: Verdict) -> SessionRow:
         flags=tuple(sorted(verdict.flags)),
         token_type=tx.token_type,
         token_hash=tx.token_hash,
-        body=tx.body | {"energy_wh": _wh(energy), "revision": tx.revision},
+        updated_ms=now_ns // NS_PER_MS,
+        body=tx.body | {"energy_wh": _wh(energy), "revision": tx.revision, "updated": now_ns // NS_PER_MS},
     )
 
 

@@ -144,6 +144,7 @@ class Tx(msgspec.Struct, kw_only=True):
     state: str = OPEN
     final: bool = False  # was complete or in review once
     decision: dict[str, Any] | None = None
+    billed: bytes = b""  # the figures of the newest bill
     revision: int = 0
     body: dict[str, Any] = {}  # as put out last
 
@@ -201,3 +202,23 @@ def merge(tx: Tx, record: Transaction) -> bool:
     if record.signed is not None and record.signed not in tx.signed:
         tx.signed.append(record.signed)
     return bool(msgspec.to_builtins(tx) != known)
+
+
+def register_before(
+    newest: tuple[int, int] | None, others: list[Tx], start_ns: int | None
+) -> tuple[Point | None, bool]:
+    """Return (the newest register known before a start, whether another transaction lies between).
+
+    `newest` is the EVSE's newest reading (time, register), `others` are its other transactions.
+    """
+    known = [Point(*newest)] if newest is not None and (start_ns is None or newest[0] < start_ns) else []
+    told = [t for t in others if t.start_ns is not None]
+    for other in told:
+        known += [point for point in other.told if start_ns is None or point.time_ns < start_ns]
+    if not known:
+        return None, False
+    best = max(known, key=lambda p: (p.time_ns, p.reg_mwh))
+    between = any(
+        best.time_ns < (t.start_ns or 0) and (start_ns is None or (t.start_ns or 0) < start_ns) for t in told
+    )
+    return best, between

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from .batch import MessageColumns, ReadingBatch
 from .devices import DeviceTable
-from .outputs import Account, FindingAction, FindingChange, IntervalRow, RollupRows, SessionRow
+from .outputs import Account, CdrRow, FindingAction, FindingChange, IntervalRow, RollupRows, SessionRow
 from .records import Dead, Record
 
 
@@ -35,3 +35,4 @@ class ShardBatch:
     intervals: list[IntervalRow] = field(default_factory=list)
     rollups: list[RollupRows] = field(default_factory=list)
     sessions: list[SessionRow] = field(default_factory=list)
+    cdrs: list[CdrRow] = field(default_factory=list)

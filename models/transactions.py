@@ -15,14 +15,16 @@ import msgspec
 import numpy as np
 
 from . import _tx_state as s
+from ._tx_billing import with_bill
 from ._tx_judge import Verdict, judge
 from ._tx_registers import RegisterTracks
 from ._tx_rows import differs, session_body, session_row
 from ._tx_state import Point, TransactionConfig, Tx
 from .batch import TICK, MessageColumns, ReadingBatch
+from .cashier import Cashier
 from .devices import DeviceTable
 from .errors import SnapshotError
-from .outputs import SessionRow
+from .outputs import CdrRow, SessionRow
 from .records import Operator, Record, Status, Transaction
 from .units import NO_TIME, NS_PER_MS
 
@@ -45,10 +47,19 @@ class TransactionBook:
     config : TransactionConfig
     resume_state : dict, optional
         What `snapshot` returned.
+    cashier : Cashier, optional
+        Makes the bills of transactions that are complete; without one there are none.
     """
 
-    def __init__(self, config: TransactionConfig, resume_state: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        config: TransactionConfig,
+        resume_state: dict[str, Any] | None = None,
+        cashier: Cashier | None = None,
+    ) -> None:
         self.config = config
+        self._cashier = cashier
+        self.cdrs: list[CdrRow] = []  # bills since they were last taken
         state = resume_state or {"version": VERSION}
         if state["version"] != VERSION:
             raise SnapshotError(
@@ -180,7 +191,7 @@ class TransactionBook:
         else:
             self._schedule(key, tx, now + 3 * self._batch(tx))
         if tx.revision == 0:
-            self._put(tx, judge(tx))
+            self._put(tx, judge(tx), now)
 
     def _new(self, key: Key, record: Transaction) -> Tx:
         devices, evse = self._devices, record.evse_row
@@ -211,22 +222,8 @@ class TransactionBook:
         return [(k, self._all[k]) for k in self._by_evse[tx.evse_row] if k != key]
 
     def _before(self, key: Key, tx: Tx) -> tuple[Point | None, bool]:
-        """Return (the newest register known before the start, whether another transaction lies between)."""
-        start = tx.start_ns
-        known = []
         newest = self._registers.newest(tx.evse_row)
-        if newest is not None and (start is None or newest[0] < start):
-            known.append(Point(*newest))
-        others = [t for _, t in self._others(key, tx) if t.start_ns is not None]
-        for other in others:
-            known += [point for point in other.told if start is None or point.time_ns < start]
-        if not known:
-            return None, False
-        best = max(known, key=lambda p: (p.time_ns, p.reg_mwh))
-        between = any(
-            best.time_ns < (t.start_ns or 0) and (start is None or (t.start_ns or 0) < start) for t in others
-        )
-        return best, between
+        return s.register_before(newest, [t for _, t in self._others(key, tx)], tx.start_ns)
 
     def _close_earlier(self, key: Key, tx: Tx, now: int) -> None:
         """Let the begin of this transaction end those before it that have no end."""
@@ -301,14 +298,14 @@ class TransactionBook:
         self._read_track(tx)
         verdict = judge(tx)
         if tx.decision is not None:
-            self._put(tx, verdict)
+            self._put(tx, verdict, now)
         elif verdict.ended:
             tx.state = s.TRANSITIONS[tx.state, s.DOUBT if verdict.reasons else s.ENDED]
             was_final, tx.final = tx.final, True
             if was_final and differs(tx, verdict):
                 tx.late = True
                 verdict = judge(tx)
-            self._put(tx, verdict)
+            self._put(tx, verdict, now)
             self._untrack(tx)
         else:
             self._without_end(key, tx, now, verdict, last=last)
@@ -330,7 +327,7 @@ class TransactionBook:
         if tx.state != s.OPEN or last:
             if tx.state != s.OPEN:
                 verdict.flags.add("missing_ended")
-            self._put(tx, verdict)
+            self._put(tx, verdict, now)
 
     def _read_track(self, tx: Tx) -> None:
         if tx.final and tx.points:
@@ -372,13 +369,17 @@ class TransactionBook:
 
     # -- output
 
-    def _put(self, tx: Tx, verdict: Verdict) -> None:
+    def _put(self, tx: Tx, verdict: Verdict, now_ns: int) -> None:
         body = session_body(tx, verdict)
         if body == tx.body:
             return
         tx.body = body
         tx.revision += 1
-        self._out.append(session_row(tx, verdict))
+        row = session_row(tx, verdict, now_ns)
+        if self._cashier is not None:
+            row, cdrs = with_bill(self._cashier, tx, verdict, row, self._devices, now_ns)
+            self.cdrs += cdrs
+        self._out.append(row)
 
     def snapshot(self) -> dict[str, Any]:
         """Return plain data; between batches only."""

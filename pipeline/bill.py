@@ -8,9 +8,11 @@ from typing import Any, Final
 import numpy as np
 
 from models.batch import MessageColumns, ReadingBatch
+from models.cashier import BillingPlan, Cashier
 from models.devices import DeviceTable
 from models.energy import Archive, EnergyConfig, EnergyMeter
 from models.errors import SnapshotError
+from models.outputs import CdrRow
 from models.rollups import RollupConfig, Rollups
 from models.shard import ShardBatch
 from models.transactions import TransactionBook, TransactionConfig
@@ -25,6 +27,7 @@ class BillConfig:
     energy: EnergyConfig = field(default_factory=EnergyConfig)
     rollups: RollupConfig = field(default_factory=RollupConfig)
     transactions: TransactionConfig = field(default_factory=TransactionConfig)
+    plan: BillingPlan | None = None  # None: no prices, no bills
 
 
 class BillStage:
@@ -60,7 +63,8 @@ class BillStage:
         self.shard = shard
         self._energy = EnergyMeter(config.energy, archive, state["energy"])
         self._rollups = Rollups(config.rollups, state["rollups"])
-        self._transactions = TransactionBook(config.transactions, state["transactions"])
+        cashier = None if config.plan is None else Cashier(config.plan)
+        self._transactions = TransactionBook(config.transactions, state["transactions"], cashier)
         self._devices: DeviceTable | None = None
         self._end = 0
         self._order, self._now_ns = 0, 0
@@ -74,6 +78,7 @@ class BillStage:
         batch.sessions = self._transactions.process(
             batch.rows, batch.late, batch.messages, batch.records, batch.devices
         )
+        batch.cdrs = self._bills()
         self._devices, self._end = batch.devices, batch.end
         if len(batch.messages):
             self._order, self._now_ns = int(batch.messages.order[-1]) + 1, int(batch.messages.effect_ns[-1])
@@ -99,8 +104,13 @@ class BillStage:
                 intervals=self._energy.flush(self._devices),
                 rollups=self._rollups.flush(),
                 sessions=self._transactions.flush(self._order, self._now_ns, self._devices),
+                cdrs=self._bills(),
             )
         ]
+
+    def _bills(self) -> list[CdrRow]:
+        cdrs, self._transactions.cdrs = self._transactions.cdrs, []
+        return cdrs
 
     def counters(self) -> dict[str, int]:
         """Return how often registers did something else than count up, by name."""

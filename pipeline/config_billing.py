@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, field_validator, model_validator
@@ -11,8 +11,32 @@ from pydantic_core import PydanticCustomError
 from .config_sections import Section, clash
 
 
+class BillingSiteSection(Section):
+    """A site as bills know it."""
+
+    site: str = Field(..., min_length=1, description="Name of the site in topics.")
+    tariff_file: str = Field("", description="Tariff (JSON); empty: that of [billing].")
+    name: str = Field("", max_length=255, description="Name on bills.")
+    address: str = Field("", max_length=45, description="Street and number.")
+    city: str = Field("", max_length=45, description="City.")
+    postal_code: str = Field("", max_length=10, description="Postal code.")
+    country: str = Field("", pattern=r"^([A-Z]{3})?$", description="ISO 3166-1 alpha-3.")
+    latitude: str = Field("0.00000", pattern=r"^-?[0-9]{1,2}\.[0-9]{5,7}$", description="Degrees.")
+    longitude: str = Field("0.00000", pattern=r"^-?[0-9]{1,3}\.[0-9]{5,7}$", description="Degrees.")
+
+
 class BillingSection(Section):
-    """Months and days of sites."""
+    """Prices and bills of transactions; months and days of sites."""
+
+    tariff_file: str = Field("", description="Tariff (JSON) of sites that name none; empty: not billed.")
+    country: str = Field("DEU", pattern=r"^[A-Z]{3}$", description="ISO 3166-1 alpha-3 of sites.")
+    ocpi_version: Literal["2.2.1", "2.3.0"] = Field("2.2.1", description="Form of CDRs.")
+    price_files: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        (), description="Market prices for tariffs that follow them: CSV, aWATTar, Tibber or ENTSO-E."
+    )
+    sites: Annotated[tuple[BillingSiteSection, ...], Field(strict=False)] = Field(
+        (), description="Sites with a tariff or address of their own."
+    )
 
     time_zone: str = Field("UTC", min_length=1, description="IANA time zone of sites not named below.")
     site_time_zones: Annotated[tuple[str, ...], Field(strict=False)] = Field(

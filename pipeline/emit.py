@@ -104,6 +104,7 @@ class EmitStage:
         self._add(out, "dead", batch.dead)
         self._add(out, "rollups", _rollup_rows(batch))
         self._add(out, "sessions", batch.sessions)
+        self._add(out, "cdrs", batch.cdrs)
         if self.config.influx:
             points = self._points(batch)
             if points:

@@ -12,14 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from connectors.prices import read_price_files
 from connectors.quarters import open_archive
+from models.dynamic import PriceSeries
 from models.energy import Archive, EnergyConfig, MemoryArchive
+from models.errors import ConfigError
 from models.ordering import OrderingConfig
 from models.rollups import RollupConfig
 from models.sequencing import SequencingConfig
+from models.tariffs import TariffError
 from models.units import NS_PER_S
 
 from .bill import BillConfig, BillStage
+from .billing_plan import billing_plan
 from .config import Config
 from .detect import DetectConfig, DetectStage
 from .emit import EmitConfig, EmitStage
@@ -59,6 +64,7 @@ class Stages:
                     late_quarters=energy.late_quarters,
                 ),
                 RollupConfig(),
+                plan=billing_plan(config.billing, config.ocpi, _prices(config)),
             ),
             EmitConfig(
                 influx=config.influx.enabled,
@@ -89,6 +95,15 @@ class Stages:
     def build_emit(self, shard: int, state: Any) -> EmitStage:
         """Return the emit stage of a shard."""
         return EmitStage(shard, self.emit, state)
+
+
+def _prices(config: Config) -> PriceSeries | None:
+    """Return the market prices of the billing section."""
+    files = config.billing.price_files
+    try:
+        return read_price_files([Path(name) for name in files]) if files else None
+    except (OSError, TariffError) as error:
+        raise ConfigError(f"[billing] price_files: {error}") from error
 
 
 def build_flow(stages: Stages, journal: Journal, settings: SourceSettings) -> Flow:

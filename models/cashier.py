@@ -1,0 +1,254 @@
+"""Bills of transactions that are complete: priced under the site's tariff, as immutable OCPI CDRs.
+
+A transaction whose price cannot be told goes to review (`TariffError`); one that was billed and changed gets
+a credit CDR and a new one. What was billed is kept as the few figures it was made of: the CDR that is to be
+credited is made again from them, to the byte.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+from pydantic import ValidationError
+
+from .cdr import Cdr, CdrLocation, CdrToken, GeoLocation, SignedData, SignedValue
+from .cdr_of import CdrIdentity, cdr_id, cdr_of, revised
+from .dynamic import Bill, Biller, PriceSeries
+from .outputs import CdrRow
+from .rating import CHARGING, SUSPENDED_EV, SUSPENDED_EVSE, Transaction
+from .tariffs import TariffError
+
+_ACTIVITY: Final = {"SuspendedEV": SUSPENDED_EV, "SuspendedEVSE": SUSPENDED_EVSE, "Charging": CHARGING}
+_TOKEN_TYPES: Final = {
+    "ISO14443": "RFID",
+    "ISO15693": "RFID",
+    "eMAID": "EMAID",
+    "Central": "APP_USER",
+    "NoAuthorization": "AD_HOC_USER",
+    "DirectPayment": "AD_HOC_USER",
+}
+_SHORT: Final = 36
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A site as bills know it: tariff, time zone and address."""
+
+    biller: Biller
+    name: str
+    address: str
+    city: str
+    country: str
+    postal_code: str
+    latitude: str
+    longitude: str
+
+
+@dataclass(frozen=True, slots=True)
+class BillingPlan:
+    """Who bills, and under which tariff where; `places` by site, `default` for all others (None: no bill)."""
+
+    country_code: str = ""
+    party_id: str = ""
+    version: str = "2.2.1"
+    places: Mapping[str, Place] = field(default_factory=dict)
+    default: Place | None = None
+    prices: PriceSeries | None = None
+
+    def place(self, site: str) -> Place | None:
+        """Return what is known of a site."""
+        return self.places.get(site, self.default)
+
+
+class Connector(msgspec.Struct, frozen=True):
+    """The connector as the inventory has it."""
+
+    standard: str
+    power_type: str
+    fixed_cable: bool
+
+
+class Sale(msgspec.Struct, frozen=True, kw_only=True):
+    """The figures that a bill is made of. Times epoch ms, registers mWh."""
+
+    site: str
+    station: str
+    evse: int
+    connector: int
+    transaction_id: str
+    revision: int
+    start_ms: int
+    end_ms: int
+    readings: list[tuple[int, int]]
+    spans: list[tuple[int, str]]
+    token_type: str
+    token_hash: str
+    hardware: Connector
+    signed: list[Any]
+    made_ms: int
+
+
+def sale_of(
+    body: dict[str, Any], begin_mwh: int, end_mwh: int, energy_mwh: int, points: list[tuple[int, int]],
+    hardware: Connector, revision: int, made_ms: int,
+) -> Sale:  # fmt: skip
+    """Return the figures of a session: `body` is its line, `points` are registers (ms, mWh) by time.
+
+    Registers count from the begin; readings that do not fit between begin and end are left out. Where the
+    energy is not the difference of the two (rollover, a person's decision) it counts from 0.
+    """
+    start, end = body["start"], body["end"]
+    readings = [(start, 0)]
+    if end_mwh - begin_mwh == energy_mwh:
+        for time_ms, register in points:
+            counted = register - begin_mwh
+            if start < time_ms < end and readings[-1][1] <= counted <= energy_mwh:
+                readings.append((time_ms, counted))
+    readings.append((end, energy_mwh))
+    told = [(t, _ACTIVITY[word]) for t, word in body["charging_states"] if word in _ACTIVITY and t < end]
+    spans = [
+        (max(t, start), activity)
+        for i, (t, activity) in enumerate(told)
+        if i == 0 or activity != told[i - 1][1]
+    ]
+    return Sale(
+        site=body["site"],
+        station=body["station"],
+        evse=body["evse"],
+        connector=body["connector"] or 1,
+        transaction_id=body["transaction_id"],
+        revision=revision,
+        start_ms=start,
+        end_ms=end,
+        readings=readings,
+        spans=spans,
+        token_type=body["token_type"],
+        token_hash=body["token_hash"],
+        hardware=hardware,
+        signed=body["signed"],
+        made_ms=made_ms,
+    )
+
+
+class Cashier:
+    """Makes bills under one plan."""
+
+    def __init__(self, plan: BillingPlan) -> None:
+        self.plan = plan
+
+    def bill(self, sale: Sale, sent: Sale | None) -> tuple[list[CdrRow], dict[str, Any]]:
+        """Return (CDRs to send, the price as the session keeps it); nothing where the site has no tariff.
+
+        Raises
+        ------
+        TariffError
+            If the session cannot be priced.
+        """
+        place = self.plan.place(sale.site)
+        if place is None:
+            return [], {}
+        priced = self._priced(place, sale)
+        summary = priced.rated.price.to_json() | {"snapshot": msgspec.to_builtins(priced.snapshot)}
+        try:
+            new = self._cdr(place, sale, priced)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise TariffError(f"no CDR: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        old = None if sent is None else self._cdr(place, sent, self._priced(place, sent))
+        return [self._row(sale, cdr) for cdr in revised(old, new, _time(sale.made_ms))], summary
+
+    def _priced(self, place: Place, sale: Sale) -> Bill:
+        transaction = Transaction(
+            start_ms=sale.start_ms, end_ms=sale.end_ms, readings=sale.readings, spans=sale.spans
+        )
+        return place.biller.bill(transaction, prices=self.plan.prices)
+
+    def _cdr(self, place: Place, sale: Sale, bill: Bill) -> Cdr:
+        plan = self.plan
+        identity = CdrIdentity(
+            country_code=plan.country_code,
+            party_id=plan.party_id,
+            id=cdr_id(sale.site, sale.station, sale.transaction_id, sale.revision),
+            token=CdrToken.model_validate(
+                {
+                    "country_code": plan.country_code,
+                    "party_id": plan.party_id,
+                    "uid": (sale.token_hash or "unknown")[:_SHORT],
+                    "type": _TOKEN_TYPES.get(sale.token_type, "OTHER"),
+                    "contract_id": (sale.token_hash or "unknown")[:_SHORT],
+                }
+            ),
+            auth_method="WHITELIST",
+            location=_location(place, sale),
+            last_updated=_time(sale.made_ms),
+            session_id=sale.transaction_id[:_SHORT],
+            signed_data=_signed(sale.signed),
+        )
+        return cdr_of(bill.rated, identity, "2.3.0" if plan.version == "2.3.0" else "2.2.1")
+
+    def _row(self, sale: Sale, cdr: Cdr) -> CdrRow:
+        return CdrRow(
+            id=cdr.id,
+            revision=sale.revision,
+            site=sale.site,
+            station=sale.station,
+            transaction_id=sale.transaction_id,
+            credit=bool(cdr.credit),
+            credit_reference_id=cdr.credit_reference_id,
+            ocpi_version=self.plan.version,
+            last_updated_ms=sale.made_ms,
+            body=_text(cdr),
+        )
+
+
+def _location(place: Place, sale: Sale) -> CdrLocation:
+    return CdrLocation.model_validate(
+        {
+            "id": sale.site[:_SHORT],
+            "name": place.name or None,
+            "address": place.address[:45],
+            "city": place.city[:45],
+            "postal_code": place.postal_code or None,
+            "country": place.country,
+            "coordinates": GeoLocation(latitude=place.latitude, longitude=place.longitude),
+            "evse_uid": f"{sale.station}-{sale.evse}"[:_SHORT],
+            "evse_id": f"{sale.site}*E{sale.station}*{sale.evse}"[:48],
+            "connector_id": str(sale.connector),
+            "connector_standard": sale.hardware.standard,
+            "connector_format": "CABLE" if sale.hardware.fixed_cable else "SOCKET",
+            "connector_power_type": sale.hardware.power_type,
+        }
+    )
+
+
+def _signed(values: list[Any]) -> SignedData | None:
+    """Return signed readings untouched: as the station sent them."""
+    texts = [v if isinstance(v, str) else json.dumps(v, separators=(",", ":")) for v in values]
+    if not texts:
+        return None
+    nature = ["Start", *["Intermediate"] * (len(texts) - 2), "End"] if len(texts) > 1 else ["End"]
+    return SignedData(
+        encoding_method="OCMF",
+        signed_values=tuple(
+            SignedValue(nature=kind, plain_data="", signed_data=text)
+            for kind, text in zip(nature, texts, strict=True)
+        ),
+    )
+
+
+def _text(cdr: Cdr) -> str:
+    """Return a CDR as JSON text: numbers as exact as they are."""
+    return cdr.model_dump_json(exclude_none=True)
+
+
+def _time(ms: int) -> dt.datetime:
+    whole, rest = divmod(ms, 1000)
+    return dt.datetime.fromtimestamp(whole, dt.UTC) + dt.timedelta(milliseconds=rest)
+
+
+__all__ = ["BillingPlan", "Cashier", "Connector", "Place", "Sale", "TariffError", "sale_of"]
