@@ -53,7 +53,7 @@ class CabinetOverTemperature(Fault):
 
 
 class SilentDerate(Fault):
-    """The station cuts the current of a hot plug to this share, silently, until it has cooled."""
+    """The station cuts the current of a hot plug to this share, silently, until it has cooled (minutes)."""
 
     code = "silent_derate"
     load = True
@@ -61,16 +61,18 @@ class SilentDerate(Fault):
 
     def on_begin(self, now_ms: int) -> None:
         self.parts.plant.faulty.hot_c[self.evses] = 64.0
+        self.parts.plant.faulty.hot_tau_s[self.evses] = 200.0
 
     def step(self, now_ms: int) -> None:
         plant = self.parts.plant
         derated = plant.faulty.cap[self.evses] < 1.0
-        hot = plant.plug_c[self.evses] > np.where(derated, 50.0, 61.5)
+        hot = plant.plug_c[self.evses] > np.where(derated, 36.0, 61.5)
         plant.faulty.cap[self.evses] = np.where(hot, self.level, 1.0)
 
     def on_end(self, now_ms: int) -> None:
         self.parts.plant.faulty.cap[self.evses] = 1.0
         self.parts.plant.faulty.hot_c[self.evses] = np.nan
+        self.parts.plant.faulty.hot_tau_s[self.evses] = 60.0
 
 
 class ContactorWelded(Fault):

@@ -35,6 +35,7 @@ class Faulty:
         self.v_add = np.zeros((3, n))  # V
         self.k_scale = np.ones(n)  # of the contact resistance
         self.hot_c = np.full(n, np.nan)  # plug temperature at full offered current, NaN = healthy
+        self.hot_tau_s = np.full(n, 60.0)  # lag of a plug with `hot_c`
         self.body_add = np.zeros(n)  # K
         self.over_a = np.zeros(n)  # A above the offer
         self.cap = np.ones(n)  # share of the wanted current that flows
@@ -231,7 +232,7 @@ class Plant:
         share = np.minimum(1.0, through / np.maximum(0.9 * self.offered_a, 1.0))
         hot = ~np.isnan(bad.hot_c)
         plug_end = np.where(hot, plug_end + (bad.hot_c - plug_end) * share**2, plug_end)
-        tau = np.where(hot, 60.0, self.plug_tau_s)
+        tau = np.where(hot, bad.hot_tau_s, self.plug_tau_s)
         self.plug_c += (plug_end - self.plug_c) * (1.0 - np.exp(-dt_s / tau))
 
     def register_wh(self, evses: NDArray[np.intp]) -> F64:

@@ -24,7 +24,7 @@ class AllMoods:
         """Add to the values of a reading, `progress` of the story told; return its context bits."""
         values |= self.nodes.signal(evse.row)
         self._cables.change(evse, values, progress)
-        self._connectors.change(evse, values)
+        self._connectors.change(evse, values, progress)
         self._supply.change(evse, values, progress)
         state = self._connectors.state(evse, self._cables.state(evse))
         return self._supply.state(evse, state, progress)
