@@ -47,7 +47,7 @@ class SupplyMoods:
         }
         values |= {name: value for name, value in shown.items() if value is not None}
         if evse.row not in self._calm:
-            self._calm[evse.row] = not evse.dc and self.rng.random() < 0.4
+            self._calm[evse.row] = not evse.dc and self.rng.random() < (0.4 if evse.node < 2 else 0.7)
         if self._calm[evse.row]:
             self._settle(evse, values, progress)
         elif evse.row in {1, 2} and progress > 0.65:  # their meters are right again
@@ -65,8 +65,8 @@ class SupplyMoods:
 
     def _settle(self, evse: Evse, values: dict[str, float], progress: float) -> None:
         """Let a calm EVSE charge at 16 A with pauses; its meter is wrong at first, a terminal later."""
-        ohm, gain = (0.05 if progress < 0.6 else 0.5), (1.3 if progress < 0.35 else 1.0)
-        amps = 0.0 if int(progress * 24) % 4 == 0 else 16.0
+        ohm, gain = (0.5 if 0.3 < progress < 0.6 else 0.05), (1.3 if progress < 0.35 else 1.0)
+        amps = 0.0 if int(progress * 72) % 3 == 0 else 16.0
         values.pop("Power.Factor", None)
         phases = [""] if evse.phases == 1 else ["@L1", "@L2", "@L3"]
         for phase in phases:
