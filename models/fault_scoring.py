@@ -12,8 +12,8 @@ A finding finds a truth when
 - it was raised between `early_ms` before the truth's start and `tolerance_ms` after its end.
 
 Findings that are planned, of backlog, or kept quiet by a parent tell nobody anything: they may find a truth,
-and never count as alarms. Every other finding that finds nothing is either *beside* a fault (its subject
-was broken otherwise at that time) or *false*.
+and never count as alarms. Every other finding that finds nothing is either *beside* a fault (its subject was
+broken otherwise when its condition began, or when it was raised) or *false*.
 """
 
 from __future__ import annotations
@@ -213,6 +213,14 @@ def _same_time(truth: Truth, finding: Found, rules: Rules) -> bool:
     return not early and not late
 
 
+def _met(truth: Truth, finding: Found, rules: Rules) -> bool:
+    """Return whether the condition behind a finding began, or was on before it was raised, within a truth."""
+    begin = finding.at_ms if finding.start is None else min(finding.start, finding.at_ms)
+    early = truth.start is not None and finding.at_ms < truth.start - rules.early_ms
+    late = truth.end is not None and begin > truth.end + rules.tolerance_ms
+    return not early and not late
+
+
 def compare(truths: Sequence[Truth], findings: Iterable[Found], rules: Rules | None = None) -> Comparison:
     """Return what `findings` (of `raised`) make of `truths`.
 
@@ -228,12 +236,13 @@ def compare(truths: Sequence[Truth], findings: Iterable[Found], rules: Rules | N
     near: set[int] = set()
     for truth in truths:
         around = all_found if truth.site is None else by_site[truth.site] + by_site[None]
-        here = [f for f in around if _same_place(truth, f) and _same_time(truth, f, rules)]
+        met = [f for f in around if _same_place(truth, f) and _met(truth, f, rules)]
+        here = [f for f in met if _same_time(truth, f, rules)]
         parents = _ancestors(truth.code)
         own = [f for f in here if f.code == truth.code]
         wider = [f for f in here if f.code in parents]
         used.update(id(f) for f in own)
-        near.update(id(f) for f in here)
+        near.update(id(f) for f in met)
         cell = out.cells[truth.code].setdefault(truth.severity, Cell())
         cell.truths += 1
         if not own and not wider:

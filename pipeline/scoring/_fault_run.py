@@ -41,13 +41,14 @@ _Line = TypeVar("_Line")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A corpus to make: `codes` empty means all."""
+    """A corpus to make: `codes` empty means all; `lasts` scales how long faults last."""
 
     seed: int
     stations: int
     hours: float
     codes: tuple[str, ...] = ()
     severities: tuple[str, ...] = SEVERITIES
+    lasts: float = 1.0
 
 
 @dataclass(slots=True)
@@ -173,7 +174,15 @@ def simulated(
     score = Score(rules)
     seed, stations, hours = setting.seed, setting.stations, setting.hours
     if "corpus" in parts:
-        corpus = plan(seed, stations, hours, START_MS, codes=setting.codes, severities=setting.severities)
+        corpus = plan(
+            seed,
+            stations,
+            hours,
+            START_MS,
+            codes=setting.codes,
+            severities=setting.severities,
+            lasts=setting.lasts,
+        )
         with _folder(out and out / "corpus") as folder:
             found = _flow(config, corpus, folder, say, score.wall_s)
         quiet = corpus.harmless_sites

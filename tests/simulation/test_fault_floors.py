@@ -7,28 +7,22 @@ from __future__ import annotations
 
 import pytest
 
+from connectors.simulator.faults import FAULTS
 from models.fault_scoring import Rules
 from pipeline.config import Config
 from pipeline.scoring import _fault_run as fault_run
 from pipeline.scoring._fault_run import Score
 
 _SEED, _STATIONS, _HOURS = 1, 36, 6.0
+#: What takes longer than these hours to learn, or to happen three times.
+_SLOW = {"contact_resistance", "source_impedance", "conductor_aging", "start_failures"}
 #: Recall at clear severity, by code.
-FLOORS = dict.fromkeys(
-    (
-        "broken_latch", "cable_cut", "cadence_shift", "clock_error", "connector_over_temperature",
-        "ev_communication", "flapping", "lock_failure", "message_loss", "offline", "over_current",
-        "over_voltage", "power_mismatch", "reboot_loop", "register_rollback", "register_stuck",
-        "residual_current_trip", "station_reported", "sub_device", "under_voltage", "value_frozen",
-        "voltage_dip", "voltage_unbalance", "weak_signal",
-    ),
-    1.0,
-)  # fmt: skip
+FLOORS = dict.fromkeys(FAULTS.keys() - _SLOW, 1.0)
 
 
 @pytest.fixture(scope="module")
 def score(tmp_path_factory: pytest.TempPathFactory) -> Score:
-    setting = fault_run.Setting(_SEED, _STATIONS, _HOURS, severities=("clear",))
+    setting = fault_run.Setting(_SEED, _STATIONS, _HOURS, severities=("clear",), lasts=0.6)
     out = tmp_path_factory.mktemp("floors")
     return fault_run.simulated(Config(), setting, ("corpus",), Rules(), out, lambda text: None)
 
@@ -38,6 +32,10 @@ def test_recall_is_not_below_its_floor(score: Score, code: str) -> None:
     assert score.faults is not None
     cell = score.faults.cells[code]["clear"]
     assert cell.recall >= FLOORS[code], [t for t in score.faults.missed if t.code == code]
+
+
+def test_only_what_is_slow_is_left_out(score: Score) -> None:
+    assert {code for code, _ in score.left_out} == _SLOW
 
 
 def test_nothing_is_false(score: Score) -> None:

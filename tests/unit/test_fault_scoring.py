@@ -62,6 +62,9 @@ def test_a_finding_in_place_and_time_finds_its_truth_with_its_delay() -> None:
         ({"raised_at": _T + 1500 * _SECOND}, (1, 0, 0, 0)),
         ({"raised_at": _T + 1501 * _SECOND}, (0, 1, 1, 0)),
         ({"raised_at": None, "start": _T + 60_000}, (1, 0, 0, 0)),
+        # its condition began while something was wrong, and was raised long after
+        ({"raised_at": _T + 9_000_000, "start": _T + 60_000}, (0, 1, 0, 1)),
+        ({"raised_at": _T + 9_000_000, "start": _T + 1501 * _SECOND}, (0, 1, 1, 0)),
         ({"raised_at": _T + 9e9, "planned": True}, (0, 1, 0, 0)),  # tells nobody
         ({"raised_at": _T + 9e9, "live": False}, (0, 1, 0, 0)),
         ({"raised_at": _T + 9e9, "parent": "p"}, (0, 1, 0, 0)),
