@@ -13,6 +13,8 @@ from pipeline.config import Config
 from pipeline.scoring import _fault_run as fault_run
 from pipeline.scoring._fault_run import Score
 
+pytestmark = pytest.mark.timeout(600)  # the first flow of a machine compiles every kernel
+
 _SEED, _STATIONS, _HOURS = 1, 36, 6.0
 #: What takes longer than these hours to learn, or to happen three times.
 _SLOW = {"contact_resistance", "source_impedance", "conductor_aging", "start_failures"}
