@@ -5,7 +5,8 @@ transaction, or the station declares three phases for it. A declaration of one o
 station that switches) takes that back until all three carry current again. Cars on one or two phases never
 had three and are normal. A mean below 2 A says nothing (standby, the end of a charge). The finding clears
 when all three carry current again, or the station declares fewer phases; while no three-phase car charges it
-stays as it is.
+stays as it is. Readings that arrive after a newer declaration than their own time are not judged: what held
+for them was overwritten.
 """
 
 from __future__ import annotations
@@ -108,6 +109,8 @@ def _level(rec: Any, t: int, context: int, least_a: float, mean_a: float, limits
         told = 0
     elif context & STATE_KNOWN == 0 and mean_a < limits.carries_a / 2.0:
         rec["carried_ns"] = NO_TIME  # nothing is known of transactions: a pause ends one
+    if rec["told_ns"] != NO_TIME and rec["told_ns"] > t and least_a < limits.carries_a:
+        return UNKNOWN  # a word came before this reading and holds after it: the one before it is not known
     carried = rec["carried_ns"] != NO_TIME and (told == 0 or rec["carried_ns"] >= rec["told_ns"])
     if not carried and told != 3:
         rec["n"] = 0

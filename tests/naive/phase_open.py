@@ -40,6 +40,8 @@ def _of_evse(readings: list[Reading], records: list[Any]) -> list[Expected]:
             carried, told = None, 0
         elif not r.state & b.STATE_KNOWN and mean < 0.5:
             carried = None
+        if words and told_ns > t and least < 1.0:
+            continue
         if told != 3 and (carried is None or (told and carried < told_ns)):
             if watch.samples and not watch.raised:
                 watch.samples.append((t, 0))

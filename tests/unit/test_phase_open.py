@@ -101,3 +101,20 @@ def test_clears_when_all_three_carry_again() -> None:
     for t in (320, 380):
         amps(tape, t, 16, 16, 16)
     assert brief(tape.run("phase_open")) == [("raise", 20.0, 80.0), ("clear", 20.0, 320.0)]
+
+
+def test_readings_that_come_after_a_newer_word_are_not_judged_by_it() -> None:
+    tape = Tape()
+    amps(tape, -200, 16, 16, 16)
+    told(tape, -150, "Updated", 1)
+    for t in (-120, -60):
+        amps(tape, t, 16, 0, 0)
+    tape.record(
+        Transaction(
+            at=tape.message(0, 0, "tx"), station_row=0, evse_row=0, conn=1, time_ns=at_ns(181),
+            time_reported_ns=at_ns(181), tx_id="T", seq_no=None, event_type="Updated", phases=3,
+        )
+    )  # fmt: skip
+    for t in (0, 60, 120, 180):
+        amps(tape, t, 16, 0, 0)
+    assert tape.run("phase_open") == []
