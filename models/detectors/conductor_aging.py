@@ -58,7 +58,7 @@ class Config:
     block_s : float
         Length of a block. Unit: s. Default 300. Source: a DC session is 20 to 40 min long.
     warm_up : int
-        Blocks of the first baseline. Unit: blocks. Default 18. Source: 90 min of charging, several cars.
+        Blocks of the first baseline. Unit: blocks. Default 12. Source: an hour of charging, two or more cars.
     memory : int
         Blocks after which the baseline has forgotten. Unit: blocks. Default 2016. Source: a week of
         charging.
@@ -77,7 +77,7 @@ class Config:
     factor: float = 1.5
     least_a: float = 20.0
     block_s: float = 300.0
-    warm_up: int = 18
+    warm_up: int = 12
     memory: int = 2016
     cusum: float = 12.0
     least_share: float = 0.1

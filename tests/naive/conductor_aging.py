@@ -7,7 +7,7 @@ from .plain import Expected, Reading, Story
 from .trend import Rules, Seen
 
 _RULES = Rules(
-    "conductor_aging", ("warning", "warning"), 0, 1, 60, 300, 18, 2016, 0.0, 0.1, 1.5, 0.0, 6
+    "conductor_aging", ("warning", "warning"), 0, 1, 60, 300, 12, 2016, 0.0, 0.1, 1.5, 0.0, 6
 )  # fmt: skip
 
 
