@@ -35,6 +35,7 @@ check: setup
 	$(BIN)/mypy
 
 test: servers check
+	@$(BIN)/python -m tests.compile_kernels
 	$(BIN)/python -m pytest $(ARGS)
 
 bench: setup
