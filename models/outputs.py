@@ -17,19 +17,20 @@ from .batch import F64, I32, I64
 #: stream -> (payload, consumers)
 STREAMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "points": ("line protocol, UTF-8", ("influx",)),
-    "findings": ("msgpack list of FindingChange", ("ledger",)),
-    "finding_actions": ("msgpack list of FindingAction", ("ledger",)),
+    "findings": ("msgpack list of FindingChange", ("ledger", "notify")),
+    "finding_actions": ("msgpack list of FindingAction", ("ledger", "notify")),
     "intervals": ("msgpack list of IntervalRow", ("ledger",)),
     "devices": ("msgpack list of DeviceRow", ("ledger",)),
     "latest": ("msgpack list of LatestRow", ("ledger",)),
     "late": ("msgpack list of LateRow", ("ledger",)),
     "dead": ("msgpack list of models.records.Dead", ("ledger",)),
-    "account": ("msgpack list of Account", ("ledger",)),
+    "account": ("msgpack list of Account", ("ledger", "notify")),
     "rollups": ("msgpack list of RollupRow", ("ledger",)),
     "sessions": ("msgpack list of SessionRow", ("ledger",)),
     "cdrs": ("msgpack list of CdrRow", ("ledger", "ocpi")),
     "tariffs": ("msgpack list of TariffRow", ("ledger",)),
     "publish": ("msgpack list of Publish", ("mqtt",)),
+    "notices": ("msgpack list of models.notices.Notice", ("notify",)),
 }
 
 

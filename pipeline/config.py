@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
 from pydantic import Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from models.errors import ConfigError
 from models.secret import MASK, Secret
@@ -22,8 +23,19 @@ from models.topics import Route
 
 from . import config_billing
 from . import config_sections as sections
-from .config_fields import Mistake, expectation, field_at, is_secret, is_text, section_of, shown, walk
+from .config_fields import (
+    Mistake,
+    expectation,
+    field_at,
+    holds_tables,
+    is_secret,
+    is_text,
+    section_of,
+    shown,
+    walk,
+)
 from .config_fields import Path as Keys
+from .config_notify import NotifySection
 from .config_plugins import build_configs, check, did_you_mean
 
 PREFIX = "CHARGESTREAM_"
@@ -50,6 +62,7 @@ class Config(sections.Section):
     billing: config_billing.BillingSection = Field(default_factory=config_billing.BillingSection)
     ocpi: config_billing.OcpiSection = Field(default_factory=config_billing.OcpiSection)
     publish: sections.PublishSection = Field(default_factory=sections.PublishSection)
+    notify: NotifySection = Field(default_factory=NotifySection)
 
     def topic_routes(self) -> list[Route]:
         """Return the routes as `models.topics` takes them."""
@@ -130,16 +143,26 @@ class _Draft:
         """Replace every reference by the `Secret` it leads to."""
         for keys, field in walk(Config):
             table = self.data.get(str(keys[0]))
-            if not is_secret(field) or not isinstance(table, dict) or keys[1] not in table:
+            if not isinstance(table, dict) or keys[-1] not in table:
                 continue
-            value = table.pop(str(keys[1]))
-            if not isinstance(value, str):
-                self.say(Mistake(keys, expectation(field), MASK))
-                continue
-            try:
-                table[str(keys[1])] = _secret(value, self.env)
-            except ConfigError as error:
-                self.say(Mistake(keys, str(error), shown(value)))
+            if is_secret(field):
+                self._resolve(table, keys, field)
+            elif holds_tables(field) and isinstance(table[keys[-1]], dict):
+                inner = section_of(field.annotation) or Config
+                for name, values in table[keys[-1]].items():
+                    for key, setting in inner.model_fields.items():
+                        if is_secret(setting) and isinstance(values, dict) and key in values:
+                            self._resolve(values, (*keys, name, key), setting)
+
+    def _resolve(self, table: dict[str, Any], keys: Keys, field: FieldInfo) -> None:
+        value = table.pop(str(keys[-1]))
+        if not isinstance(value, str):
+            self.say(Mistake(keys, expectation(field), MASK))
+            return
+        try:
+            table[str(keys[-1])] = _secret(value, self.env)
+        except ConfigError as error:
+            self.say(Mistake(keys, str(error), shown(value)))
 
     def take_plugins(self, section: str, package: str, *, switch: bool) -> dict[str, dict[str, Any]]:
         """Take the tables of a section of plug-ins out, checked."""
@@ -233,6 +256,11 @@ def warnings(config: Config, env: Mapping[str, str]) -> list[str]:
             found.append(
                 f"environment {near} is not read; the name is {PREFIX}{section.upper()}__{key.upper()}"
             )
+    found += [
+        f"[notify.routes.{name}] url stands in plain text; better env:NAME or file:PATH"
+        for name, route in config.notify.routes.items()
+        if route.url and not route.url.source
+    ]
     found += [
         f"environment {PREFIX}{name.upper()} is not read; name the key: {PREFIX}{name.upper()}__<KEY>"
         for name in Config.model_fields

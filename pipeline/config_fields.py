@@ -56,17 +56,25 @@ def section_of(annotation: Any) -> type[Section] | None:
     return None
 
 
+def holds_tables(field: FieldInfo) -> bool:
+    """Return whether a field holds tables of settings by name."""
+    return get_origin(field.annotation) is dict and section_of(field.annotation) is not None
+
+
 def field_at(root: type[Section], path: Path) -> FieldInfo | None:
-    """Return the field that `path` leads to (list positions are skipped), or None."""
+    """Return the field that `path` leads to (list positions and names of tables are skipped), or None."""
     model: type[Section] | None = root
     field: FieldInfo | None = None
+    named = False
     for step in path:
-        if isinstance(step, int):
+        if isinstance(step, int) or named:
+            named = False
             continue
         if model is None or step not in model.model_fields:
             return field if model is None else None
         field = model.model_fields[step]
         model = section_of(field.annotation)
+        named = holds_tables(field)
     return field
 
 
@@ -119,6 +127,8 @@ def expectation(field: FieldInfo) -> str:
     if note is Secret:
         return 'a reference "env:NAME" or "file:PATH"'
     if section_of(note):
+        if holds_tables(field):
+            return "tables by name"
         return "a list of tables" if get_origin(note) is tuple else "a table"
     if get_origin(note) is tuple:
         return "a list of texts"

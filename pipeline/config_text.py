@@ -13,7 +13,17 @@ from pydantic.fields import FieldInfo
 from models import plugins
 from models.secret import Secret
 
-from .config_fields import expectation, is_secret, is_text, shown, span, toml_value, unit_of
+from .config_fields import (
+    expectation,
+    holds_tables,
+    is_secret,
+    is_text,
+    section_of,
+    shown,
+    span,
+    toml_value,
+    unit_of,
+)
 from .config_sections import DETECTORS, RouteSection, Section
 
 if TYPE_CHECKING:
@@ -62,7 +72,21 @@ def _sample_section(name: str, section: Section) -> list[str]:
     for key, field in type(section).model_fields.items():
         lines += _comment(f"{field.description} {_limits(key, field)}")
         value = getattr(section, key)
+        if holds_tables(field):
+            lines += _sample_tables(f"{name}.{key}", field)
+            continue
         lines.append(f"{key} = {toml_value('' if isinstance(value, Secret) else value)}")
+    return lines
+
+
+def _sample_tables(place: str, field: FieldInfo) -> list[str]:
+    """Return a table of a field of tables as a comment: there is none by default."""
+    inner = section_of(field.annotation) or Section
+    lines = ["#", f"# [{place}.NAME]"]
+    for key, setting in inner.model_fields.items():
+        value = "" if isinstance(setting.default, Secret) else setting.default
+        lines += [f"# {line}" for line in _comment(f"{setting.description} {_limits(key, setting)}")]
+        lines.append(f"# {key} = {toml_value(value)}")
     return lines
 
 
@@ -128,10 +152,20 @@ def show(config: Config) -> str:
                 lines += [f"[{name}.{plugin}]", *(f"{k} = {toml_value(v)}" for k, v in table.items())]
         else:
             lines.append(f"[{name}]")
+            lines += _shown(value)
             for key, field in type(value).model_fields.items():
-                held = getattr(value, key)
-                text = toml_value(shown(held)) if is_secret(field) else toml_value(held)
-                lines.append(f"{key} = {text}")
+                for inner, table in getattr(value, key).items() if holds_tables(field) else ():
+                    lines += [f"[{name}.{key}.{inner}]", *_shown(table)]
         if lines and lines[-1]:
             lines.append("")
     return "\n".join(lines)
+
+
+def _shown(section: Section) -> list[str]:
+    """Return the settings of one table, those that are tables themselves left out."""
+    lines = []
+    for key, field in type(section).model_fields.items():
+        if not holds_tables(field):
+            held = getattr(section, key)
+            lines.append(f"{key} = {toml_value(shown(held)) if is_secret(field) else toml_value(held)}")
+    return lines

@@ -1,4 +1,4 @@
-"""The egress process: drains every worker's outbox to InfluxDB, the ledger and the broker.
+"""The egress process: drains every worker's outbox to InfluxDB, the ledger, the broker and people.
 
 One thread for each outbox and consumer, so that a dead InfluxDB delays neither the ledger nor the
 broker. New outboxes are taken up as they appear. A cursor moves only after the other side accepted.
@@ -31,6 +31,7 @@ from .config import Config
 from .consumers import CONSUMERS
 from .egress_drain import Drain
 from .egress_health import health_lines, totals
+from .egress_notify import CONSUMER, Notifying
 from .egress_ocpi import OcpiSink
 from .egress_sinks import InfluxSink, LedgerSink, MqttSink, Sink
 from .ingest import mqtt_settings
@@ -132,6 +133,8 @@ class Egress:
         Time for what still waits when `stop` is set.
     ledger : callable, optional
         Returns the ledger whose account and old rows are looked after.
+    also : mapping of outbox to factory
+        Outboxes that one sink each drains from the start: those of the routes of messages.
     health : InfluxWriter, optional
         Takes ``ev_pipeline`` points; best effort: what it does not take at once is not kept.
     zones : (mapping of site to time zone, time zone of the others)
@@ -145,6 +148,7 @@ class Egress:
         stop: threading.Event,
         *,
         retry_s: Mapping[str, tuple[float, float]] | None = None,
+        also: Mapping[Path, SinkFactory] | None = None,
         finish_s: float = 0.0,
         ledger: Callable[[], Ledger] | None = None,
         health: InfluxWriter | None = None,
@@ -154,7 +158,7 @@ class Egress:
         self.data_dir = data_dir
         self.drains: list[Drain] = []
         self._sinks, self._stop, self._finish_s = sinks, stop, finish_s
-        self._retry_s = dict(retry_s or {})
+        self._retry_s, self._also = dict(retry_s or {}), dict(also or {})
         self._ledger, self._health, self._wall_ns = ledger, health, wall_ns
         self._closing: dict[str, Any] | None = None
         self._zones = zones
@@ -166,6 +170,8 @@ class Egress:
         report_at = 0.0
         with DeadLetter(dead_letter_path(self.data_dir)) as letters:
             keeper.start()
+            for path, make in self._also.items():
+                self._drain(path, CONSUMER, make)
             while not self._stop.wait(_SCAN_S):
                 self._take_up_new()
                 if time.monotonic() >= report_at:
@@ -199,19 +205,22 @@ class Egress:
             if path in known:
                 continue
             for name, make in self._sinks.items():
-                shortest, longest = self._retry_s.get(name, (_RETRY_MIN_S, _RETRY_MAX_S))
-                drain = Drain(
-                    path,
-                    make(path.stem),
-                    dead_letter_path(self.data_dir),
-                    Backoff(shortest, longest, random.Random()),
-                    self._stop,
-                    finish_s=self._finish_s,
-                    wall_ns=self._wall_ns,
-                )
-                self.drains.append(drain)
-                drain.start()
+                self._drain(path, name, make)
             _LOG.info("draining %s to %s", path.name, ", ".join(self._sinks))
+
+    def _drain(self, path: Path, name: str, make: SinkFactory) -> None:
+        shortest, longest = self._retry_s.get(name, (_RETRY_MIN_S, _RETRY_MAX_S))
+        drain = Drain(
+            path,
+            make(path.stem),
+            dead_letter_path(self.data_dir),
+            Backoff(shortest, longest, random.Random()),
+            self._stop,
+            finish_s=self._finish_s,
+            wall_ns=self._wall_ns,
+        )
+        self.drains.append(drain)
+        drain.start()
 
     def _report(self, letters: DeadLetter) -> None:
         write_status(self.data_dir, "egress", self.status(_counts(letters)))
@@ -253,7 +262,8 @@ def run_egress(config: Config, stop: threading.Event) -> int:
     Raises
     ------
     ConfigError
-        If the ledger's address is wrong, its driver is missing, or a TLS file cannot be used.
+        If the ledger's address is wrong, its driver is missing, a TLS file cannot be used, or the address
+        of a route of messages.
     StorageError
         If the ledger was written by a newer program, or the dead-letter cannot be opened.
     """
@@ -278,11 +288,17 @@ def run_egress(config: Config, stop: threading.Event) -> int:
     partners = _Partners(config)
     if config.ocpi.enabled:
         sinks["ocpi"] = lambda _: OcpiSink(partners.store, insecure=config.ocpi.insecure)
+    notifying = Notifying(config)
+    sinks |= notifying.sinks
     egress = Egress(
         Path(config.service.data_dir),
         sinks,
         stop,
-        retry_s={"influx": (config.influx.retry_min_s, config.influx.retry_max_s)},
+        retry_s={
+            "influx": (config.influx.retry_min_s, config.influx.retry_max_s),
+            CONSUMER: (config.notify.retry_min_s, config.notify.retry_max_s),
+        },
+        also=notifying.routes,
         finish_s=config.service.stop_timeout_s / 3,
         ledger=ledger,
         health=health,
@@ -293,6 +309,7 @@ def run_egress(config: Config, stop: threading.Event) -> int:
     finally:
         ledger.close()
         partners.close()
+        notifying.close()
         if health is not None:
             health.close()
     delivered = sum(drain.state.delivered for drain in egress.drains)

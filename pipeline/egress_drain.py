@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,7 @@ from connectors.outbox import DeadLetter, OutboxCursors, OutboxReader, outbox_cu
 from models.errors import ChargestreamError, RetryLater
 from models.units import NS_PER_MS
 
-from .egress_sinks import Record, Sink
+from .egress_sinks import Letter, OrderedSink, Record, Sink
 
 _LOG = logging.getLogger("chargestream.egress")
 
@@ -152,6 +152,12 @@ class Drain:
         self, reader: OutboxReader, cursors: OutboxCursors, letters: DeadLetter, due: dict[str, float]
     ) -> bool:
         """Deliver one run of every stream that is due; return whether there was any."""
+        if isinstance(self.sink, OrderedSink):
+            if self._step_in_order(self.sink, reader, cursors, letters):
+                return True
+            pace_s = time.monotonic() + min(self.sink.streams.values())
+            due |= dict.fromkeys(due, pace_s)
+            return False
         busy = False
         for stream, pace_s in self.sink.streams.items():
             if time.monotonic() < due[stream]:
@@ -169,10 +175,41 @@ class Drain:
         self.state.last[stream] = reader.last_seq(stream)
         if not found:
             return False
-        records = [Record(*row) for row in found]
-        refused = self.sink.deliver(stream, records)
+        records = [(stream, Record(*row)) for row in found]
+        refused = self.sink.deliver(stream, [record for _, record in records])
+        self._settle(records, refused, cursors, letters)
+        return True
+
+    def _step_in_order(
+        self, sink: OrderedSink, reader: OutboxReader, cursors: OutboxCursors, letters: DeadLetter
+    ) -> bool:
+        """Deliver what all streams hold up to one number, in the order in which it was put in."""
+        end = reader.last_seq()
+        found: list[tuple[str, Record]] = []
+        for stream in sink.streams:
+            rows = reader.read(stream, self.state.cursor[stream], _LIMIT_RECORDS, _LIMIT_BYTES)
+            self.state.last[stream] = reader.last_seq(stream)
+            if rows and rows[-1][0] < self.state.last[stream]:
+                end = min(end, rows[-1][0])  # there is more of it, which may lie before what others have
+            found += [(stream, Record(*row)) for row in rows]
+        records = sorted((pair for pair in found if pair[1].seq <= end), key=lambda pair: pair[1].seq)
+        if not records:
+            return False
+        self._settle(records, sink.deliver_in_order(records), cursors, letters)
+        return True
+
+    def _settle(
+        self,
+        records: Sequence[tuple[str, Record]],
+        refused: Sequence[Letter],
+        cursors: OutboxCursors,
+        letters: DeadLetter,
+    ) -> None:
+        """Keep what was refused and move the cursors past `records`."""
+        stream_of = {record.seq: stream for stream, record in records}
         for letter in refused:
             when_ms = self._wall_ns() // NS_PER_MS
+            stream = stream_of[letter.seq]
             letters.add(self.sink.name, stream, letter.seq, letter.blob, letter.reason, when_ms)
         if refused:
             self.state.refused += len(refused)
@@ -181,11 +218,11 @@ class Drain:
                 self._name(), len(refused), self._dead_letter, refused[0].reason,
             )  # fmt: skip
         # Only now: what the cursor has passed is never delivered again.
-        cursors.set(self.sink.name, stream, records[-1].seq)
-        self.state.cursor[stream] = records[-1].seq
+        for stream, seq in {stream: record.seq for stream, record in records}.items():
+            cursors.set(self.sink.name, stream, seq)
+            self.state.cursor[stream] = seq
         self.state.delivered += len(records)
         self._recovered()
-        return True
 
     def _name(self) -> str:
         return f"{self.sink.name} of {self.outbox.stem}"

@@ -7,7 +7,7 @@ A sink delivers a run of records of one stream and returns what was refused for 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -56,6 +56,14 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Close connections."""
+
+
+@runtime_checkable
+class OrderedSink(Sink, Protocol):
+    """A sink that needs the records of all its streams in the order in which they were put in."""
+
+    def deliver_in_order(self, records: Sequence[tuple[str, Record]]) -> list[Letter]:
+        """Deliver (stream, record)s, ascending, with nothing of its streams left out between them."""
 
 
 class InfluxSink:

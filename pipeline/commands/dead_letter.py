@@ -1,4 +1,4 @@
-"""List, deliver again or drop what InfluxDB, the ledger, the broker or a partner refused for good."""
+"""List, deliver again or drop what InfluxDB, ledger, broker, a partner or a notification server refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", metavar="DIR", type=Path, default=Path("var"), help="data folder (default var)"
     )
-    consumers = ("influx", "ledger", "mqtt", "ocpi")
+    consumers = ("influx", "ledger", "mqtt", "ocpi", "notify")
     parser.add_argument("--consumer", choices=consumers, help="only what this one refused")
     parser.add_argument("--id", type=int, nargs="+", metavar="N", help="only these letters")
     parser.add_argument("--all", action="store_true", help="retry or drop everything")
