@@ -37,7 +37,7 @@ REASONS = {
     "needs a broker": {"record", "simulate", "finding"},
     "needs servers": {"drill", "notify"},
     "takes minutes": {"bench", "score", "simulate"},
-    "needs data that is not shipped": {"score"},
+    "needs data that is not shipped": {"score", "train", "models"},
 }
 #: Commands that are never run here.
 EXCUSED = REASONS["runs until stopped"] | {"record", "drill"}
