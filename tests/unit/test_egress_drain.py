@@ -76,6 +76,33 @@ def test_the_cursor_moves_only_after_the_other_side_accepted(tmp_path: Path) -> 
     assert sink.seen == [("points", [1, 2])] * 4 + [("points", [3])]
 
 
+class OrderedFake(FakeSink):
+    """Takes the records of all its streams in order."""
+
+    def deliver_in_order(self, records: Sequence[tuple[str, Record]]) -> list[Letter]:
+        self.order += [record.seq for _, record in records]
+        return [Letter(r.seq, r.blob, "bad") for _, r in records if r.blob == b"bad"]
+
+    order: list[int]
+
+
+def test_streams_that_belong_together_come_in_the_order_of_the_outbox(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.egress_drain._LIMIT_RECORDS", 3)
+    streams = ["late"] * 7 + ["points", "dead", "late"] * 4 + ["points"] * 6
+    put(tmp_path, [(stream, 0, b"bad" if i == 7 else b"x") for i, stream in enumerate(streams)])
+    sink = OrderedFake(streams={"points": 0.005, "late": 0.005})
+    sink.order = []
+    with draining(tmp_path, sink) as drain:
+        until(lambda: drain.state.lag() == 0 and drain.state.delivered, "delivery")
+        put(tmp_path, [("late", 0, b"y")])
+        until(lambda: cursor(tmp_path, "fake", "late") == 26, "what came later")
+    assert sink.order == [i + 1 for i, stream in enumerate([*streams, "late"]) if stream != "dead"]
+    assert cursor(tmp_path, "fake", "points") == 25
+    assert letters(tmp_path) == [("fake", "points", 8, b"bad", "bad")]
+
+
 def test_a_restart_goes_on_at_the_cursor(tmp_path: Path) -> None:
     put(tmp_path, [("points", 0, b"a"), ("late", 0, b"x"), ("points", 0, b"b")])
     for seqs in ([1, 3], [4]):
