@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+from decimal import Decimal
+from typing import Any, Final
 
 from . import _tx_state as s
 from ._tx_judge import Verdict
 from ._tx_state import Tx
 from .outputs import SessionRow
-from .units import NS_PER_MS, wh_text
+from .units import NS_PER_MS, mwh_from_wh, wh_text
+
+BILL: Final = "bill"
+DISCARD: Final = "discard"
+
+
+def read_decision(body: dict[str, Any], at_ms: int) -> dict[str, Any] | None:
+    """Return what a person decided: to bill (an energy, or as proposed) or to discard; None if unreadable."""
+    word, energy = body.get("decision"), body.get("energy_mwh")
+    if word not in (BILL, DISCARD):
+        return None
+    if energy is None and body.get("energy_wh") is not None:
+        try:
+            energy = mwh_from_wh(Decimal(str(body["energy_wh"])))
+        except (ArithmeticError, ValueError):
+            return None
+    if energy is not None and (type(energy) is not int or not 0 <= energy < 1 << 53):
+        return None
+    reason, by = str(body.get("reason", "")), str(body.get("by", ""))
+    return {"decision": word, "energy_mwh": energy, "reason": reason, "by": by, "at": at_ms}
 
 
 def session_row(tx: Tx, verdict: Verdict, now_ns: int) -> SessionRow:
     """Return the record of a transaction; what a person decided replaces the energy."""
     decision = tx.decision or {}
     energy = verdict.energy_mwh
-    if decision.get("decision") == "discard":
+    if decision.get("decision") == DISCARD:
         energy = 0
     elif decision.get("energy_mwh") is not None:
         energy = decision["energy_mwh"]
@@ -43,7 +63,7 @@ def session_row(tx: Tx, verdict: Verdict, now_ns: int) -> SessionRow:
 def differs(tx: Tx, verdict: Verdict) -> bool:
     """Return whether what bills has changed since it was put out."""
     new, old = session_body(tx, verdict), tx.body
-    names = ("energy_wh", "begin_wh", "end_wh", "start", "end", "state", "flags")
+    names = ("energy_wh", "begin_wh", "end_wh", "start", "end", "flags")
     return bool(old) and any(new[name] != old.get(name) for name in names)
 
 

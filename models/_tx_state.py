@@ -104,74 +104,111 @@ class Tx(msgspec.Struct, kw_only=True):
 
     site: str
     station: str
-    evse_row: int
-    evse: int
+    station_row: int
+    evse_row: int  # -1: no message has said which
+    evse: int | None
     tx_id: str
     node_row: int
     connector: int | None = None
     first_order: int = 0
+    # what its messages say
     start_ns: int | None = None
     start_reported_ns: int | None = None
-    begin_mwh: int | None = None
+    begins: list[int] = []  # registers that Started carried
     end_ns: int | None = None
     end_reported_ns: int | None = None
-    end_mwh: int | None = None
+    ends: list[int] = []  # registers that Ended carried
     stopped_reason: str = ""
-    generation: int = 0  # of the meter at the begin
-    end_generation: int = 0
+    token_type: str = ""
+    token_hash: str = ""
+    boots: list[int] = []  # of the station itself
+    offline: bool = False
+    corrected: bool = False
+    seqs: list[list[int]] = []  # ranges of sequence numbers seen
+    told: list[Point] = []  # registers that messages of the transaction carried
+    first_ns: int = 0  # earliest and latest time of its messages
+    last_ns: int = 0
+    states: list[tuple[int, str]] = []  # (time, chargingState) where it changed
+    signed: list[Any] = []
+    # what is known around it
     p_max_w: float | None = None
     resolution_mwh: int = 1000
     modulus_mwh: int = 0
     before: Point | None = None  # newest register before the start
-    crowded: bool = False  # another transaction lies between `before` and the start
-    closed_by: Point | None = None  # the next transaction's begin
+    crowded: bool = False  # another transaction may have used energy between `before` and the start
+    next_start_ns: int | None = None  # start of the next transaction of the EVSE
+    next_begin_mwh: int = 0  # its begin register, 0 when it told none
+    replaced: bool = False  # another meter came while it ran
+    relative: bool = False  # the EVSE has counted from 0 in another transaction
+    plugged_ns: int | None = None  # the car was plugged in
     free_ns: int | None = None  # the connector became Available
-    plugged_ns: int | None = None
-    token_type: str = ""
-    token_hash: str = ""
-    boots: list[int] = []
-    offline: bool = False
-    corrected: bool = False
-    late: bool = False
-    seqs: list[list[int]] = []  # ranges of sequence numbers seen
-    told: list[Point] = []  # registers that messages of the transaction carried
-    states: list[tuple[int, str]] = []  # (time, chargingState) where it changed
     points: list[Point] = []  # from the readings: by quarters, and one before and after
-    falls: list[tuple[int, int, int, int]] = []
-    signed: list[Any] = []
+    # where it stands
     heard_ns: int = 0  # journaled time of the newest message
+    end_heard_ns: int = 0  # journaled time at which the end was told
+    silent_ns: int = 0  # journaled time since which it is incomplete, 0 when it is not
+    aged: bool = False  # incomplete for too long
+    late: bool = False
     due_ns: int = 0  # journaled time at which it is looked at again, 0 = never
     state: str = OPEN
     final: bool = False  # was complete or in review once
     decision: dict[str, Any] | None = None
     billed: bytes = b""  # the figures of the newest bill
+    set_aside: list[dict[str, Any]] = []  # decisions on what messages changed since
     revision: int = 0
     body: dict[str, Any] = {}  # as put out last
 
-    def sees(self, seq: int) -> bool:
-        """Note a sequence number; return whether it is new."""
-        for r in self.seqs:
-            if r[0] <= seq <= r[1]:
-                return False
-        self.seqs.append([seq, seq])
-        self.seqs.sort()
+    @property
+    def begin_mwh(self) -> int | None:
+        """The begin register as told; a 0 gives way to another."""
+        return max(self.begins, default=None)
+
+    @property
+    def end_mwh(self) -> int | None:
+        """The end register as told."""
+        return max(self.ends, default=None)
+
+    @property
+    def begins_ns(self) -> int:
+        """When it began, as far as is known: at the latest when the car was plugged in, untold."""
+        if self.start_ns is not None:
+            return self.start_ns
+        return self.first_ns if self.plugged_ns is None else self.plugged_ns
+
+    @property
+    def closed_by(self) -> Point | None:
+        """The next transaction's begin, where that ends this one."""
+        if self.end_ns is not None or self.next_start_ns is None or not self.next_begin_mwh:
+            return None
+        return Point(self.next_start_ns, self.next_begin_mwh)
+
+    @property
+    def over(self) -> bool:
+        """Return whether an end is known that may be judged."""
+        return self.end_ns is not None or self.closed_by is not None
+
+    def sees(self, seq: int) -> None:
+        """Note a sequence number."""
         joined: list[list[int]] = []
-        for low, high in self.seqs:
+        for low, high in sorted([*self.seqs, [seq, seq]]):
             if joined and low <= joined[-1][1] + 1:
                 joined[-1][1] = max(high, joined[-1][1])
             else:
                 joined.append([low, high])
         self.seqs = joined
-        return True
 
     def gap(self) -> bool:
-        """Return whether a message of the transaction is missing, by its sequence numbers."""
-        return bool(self.seqs) and (len(self.seqs) > 1 or self.seqs[0][0] > 0)
+        """Return whether a message is missing: Started has the first number, without it that is 0."""
+        return len(self.seqs) > 1 or (self.start_ns is None and bool(self.seqs) and self.seqs[0][0] > 0)
 
 
-def merge(tx: Tx, record: Transaction) -> bool:
-    """Take one message into the transaction; return whether it told anything new."""
-    known = msgspec.to_builtins(tx)
+def merge(tx: Tx, record: Transaction, *, own_node: bool) -> bool:
+    """Take one message into the transaction; return whether it told anything new.
+
+    `own_node`: the station speaks for itself, so that another boot is a restart of the station.
+    """
+    known = msgspec.msgpack.encode(tx)
+    t, told = record.time_ns, record.reg_mwh
     if record.seq_no is not None:
         tx.sees(record.seq_no)
     if record.conn is not None and tx.connector is None:
@@ -179,46 +216,34 @@ def merge(tx: Tx, record: Transaction) -> bool:
     tx.token_hash = tx.token_hash or record.id_token_hash
     tx.token_type = tx.token_type or record.id_token_type
     tx.offline |= record.offline
-    tx.corrected |= record.time_ns != record.time_reported_ns
-    if record.at.boot >= 0 and record.at.boot not in tx.boots:
-        tx.boots.append(record.at.boot)
-        tx.boots.sort()
-    if record.event_type == "Started" and tx.start_ns is None:
-        tx.start_ns, tx.start_reported_ns = record.time_ns, record.time_reported_ns
-        tx.begin_mwh = record.reg_mwh
-    elif record.event_type == "Ended" and tx.end_ns is None:
-        tx.end_ns, tx.end_reported_ns = record.time_ns, record.time_reported_ns
-        tx.end_mwh, tx.stopped_reason = record.reg_mwh, record.stopped_reason
-    if record.reg_mwh is not None:
-        point = Point(record.time_ns, record.reg_mwh)
+    tx.corrected |= t != record.time_reported_ns
+    tx.first_ns, tx.last_ns = min(tx.first_ns or t, t), max(tx.last_ns, t)
+    if own_node and record.at.boot >= 0:
+        tx.boots = sorted({*tx.boots, record.at.boot})
+    if record.event_type == "Started":
+        if tx.start_ns is None or t < tx.start_ns:
+            tx.start_ns, tx.start_reported_ns = t, record.time_reported_ns
+        tx.begins = _with(tx.begins, told)
+    elif record.event_type == "Ended":
+        if tx.end_ns is None or t < tx.end_ns:
+            tx.end_ns, tx.end_reported_ns = t, record.time_reported_ns
+        tx.ends = _with(tx.ends, told)
+        tx.stopped_reason = tx.stopped_reason or record.stopped_reason
+        tx.end_heard_ns = tx.end_heard_ns or record.at.effect_ns
+    if told is not None:
+        point = Point(t, told)
         if point not in tx.told:
             tx.told.append(point)
             tx.told.sort(key=lambda p: (p.time_ns, p.reg_mwh))
     if record.charging_state:
-        change = (record.time_ns, record.charging_state)
+        change = (t, record.charging_state)
         if change not in tx.states:
             tx.states.append(change)
             tx.states.sort()
     if record.signed is not None and record.signed not in tx.signed:
         tx.signed.append(record.signed)
-    return bool(msgspec.to_builtins(tx) != known)
+    return msgspec.msgpack.encode(tx) != known
 
 
-def register_before(
-    newest: tuple[int, int] | None, others: list[Tx], start_ns: int | None
-) -> tuple[Point | None, bool]:
-    """Return (the newest register known before a start, whether another transaction lies between).
-
-    `newest` is the EVSE's newest reading (time, register), `others` are its other transactions.
-    """
-    known = [Point(*newest)] if newest is not None and (start_ns is None or newest[0] < start_ns) else []
-    told = [t for t in others if t.start_ns is not None]
-    for other in told:
-        known += [point for point in other.told if start_ns is None or point.time_ns < start_ns]
-    if not known:
-        return None, False
-    best = max(known, key=lambda p: (p.time_ns, p.reg_mwh))
-    between = any(
-        best.time_ns < (t.start_ns or 0) and (start_ns is None or (t.start_ns or 0) < start_ns) for t in told
-    )
-    return best, between
+def _with(registers: list[int], told: int | None) -> list[int]:
+    return registers if told is None else sorted({*registers, told})

@@ -1,9 +1,9 @@
 """Transactions from messages in any order: what each is worth, and whether it may be billed.
 
-A transaction is looked at again when something new is told of it, and when journaled time says so: its end is
-judged once the readings around it can have come (`settle_ns`, or one and a half times the node's `batch_s`),
-an end that never comes is noticed by silence, and what stays without an end for `review_ns` goes to a person.
-What was final and changes later gets a higher revision.
+A transaction is looked at again when something new is told of it or of its neighbours, and when journaled
+time says so: its end is judged once the readings around it can have come (`settle_ns`, or one and a half
+times the node's `batch_s`), an end that never comes is noticed by silence, and what stays without an end for
+`review_ns` goes to a person. What was final and changes later gets a higher revision.
 """
 
 from __future__ import annotations
@@ -15,26 +15,24 @@ import msgspec
 import numpy as np
 
 from . import _tx_state as s
+from ._tx_around import Around, forgettable, look_around, new_tx, speaks_for_itself
 from ._tx_billing import with_bill
-from ._tx_judge import Verdict, judge
+from ._tx_judge import Verdict, judge, register_after
 from ._tx_registers import RegisterTracks
-from ._tx_rows import differs, session_body, session_row
+from ._tx_rows import BILL, differs, read_decision, session_body, session_row
 from ._tx_state import Point, TransactionConfig, Tx
 from .batch import TICK, MessageColumns, ReadingBatch
 from .cashier import Cashier
 from .devices import DeviceTable
 from .errors import SnapshotError
 from .outputs import CdrRow, SessionRow
-from .records import Operator, Record, Status, Transaction
+from .records import Birth, Link, Operator, Record, Status, Transaction
 from .units import NO_TIME, NS_PER_MS
 
 __all__ = ["TransactionBook", "TransactionConfig"]
 
-VERSION: Final = 1
-_FREE: Final = frozenset({"Available"})
-_PLUGGED: Final = frozenset(
-    {"Occupied", "Preparing", "Charging", "SuspendedEV", "SuspendedEVSE", "Finishing"}
-)
+VERSION: Final = 2
+_END: Final = int(np.iinfo(np.int64).max)
 
 Key = tuple[int, str]  # station row, transaction id
 
@@ -49,6 +47,11 @@ class TransactionBook:
         What `snapshot` returned.
     cashier : Cashier, optional
         Makes the bills of transactions that are complete; without one there are none.
+
+    Raises
+    ------
+    SnapshotError
+        If `resume_state` is of another version.
     """
 
     def __init__(
@@ -66,23 +69,20 @@ class TransactionBook:
                 f"transactions have version {state['version']!r}, this program reads {VERSION}"
             )
         self._registers = RegisterTracks(state.get("registers"))
+        self._around = Around(state.get("around"))
         self._encoded: dict[Key, bytes] = {(row, tx): data for row, tx, data in state.get("all", [])}
         self._all: dict[Key, Tx] = {
             key: msgspec.msgpack.decode(data, type=Tx) for key, data in self._encoded.items()
         }
-        self._plugged: dict[int, int] = dict(state.get("plugged", []))
         self._by_evse: dict[int, list[Key]] = {}
-        self._heap: list[tuple[int, int, str]] = []
-        for key, tx in sorted(self._all.items(), key=lambda item: item[1].first_order):
+        #: (when, order of the first message, id, station): rows of the device table decide nothing
+        self._heap: list[tuple[int, int, str, int]] = []
+        for key, tx in sorted(self._all.items(), key=lambda item: (item[1].first_order, item[0][1])):
             self._by_evse.setdefault(tx.evse_row, []).append(key)
             if tx.due_ns:
-                self._heap.append((tx.due_ns, *key))
+                self._heap.append((tx.due_ns, tx.first_order, key[1], key[0]))
         heapq.heapify(self._heap)
         self._dirty: set[Key] = set()
-        self._homeless: dict[Key, list[Transaction]] = {
-            (row, tx): msgspec.msgpack.decode(data, type=list[Transaction])
-            for row, tx, data in state.get("homeless", [])
-        }
         self._out: list[SessionRow] = []
         self._at = -1  # order of what is being taken in
         self._devices = DeviceTable()
@@ -97,16 +97,16 @@ class TransactionBook:
     ) -> list[SessionRow]:
         """Take in one batch; return the transactions that changed, in the order of what changed them."""
         self._devices = devices
-        self._registers.begin(rows, devices)
+        self._registers.begin(rows, late, devices)
         ticks = np.flatnonzero(messages.kind == TICK)
         tick_order = messages.order[ticks]
         tick_ns = messages.effect_ns[ticks]
         for record in records:
-            if isinstance(record, Transaction | Status | Operator):
+            if isinstance(record, Transaction | Status | Operator | Birth | Link):
                 self._ticks_until(record.at.order, tick_order, tick_ns)
                 self._at = record.at.order
                 self._take(record)
-        self._ticks_until(int(np.iinfo(np.int64).max), tick_order, tick_ns)
+        self._ticks_until(_END, tick_order, tick_ns)
         self._registers.finish()
         out, self._out = self._out, []
         return out
@@ -114,14 +114,12 @@ class TransactionBook:
     def flush(self, order: int, now_ns: int, devices: DeviceTable) -> list[SessionRow]:
         """Judge what has an end, put out the rest as it stands: the end of a log."""
         self._devices = devices
-        for key, tx in sorted(self._all.items(), key=lambda item: item[1].first_order):
+        for key, tx in sorted(self._all.items(), key=lambda item: (item[1].first_order, item[0][1])):
             if tx.due_ns or not tx.final:
                 tx.due_ns = 0
                 self._look(key, tx, order, now_ns, last=True)
         out, self._out = self._out, []
         return out
-
-    # -- time
 
     def _ticks_until(self, order: int, tick_order: Any, tick_ns: Any) -> None:
         """Let the ticks below `order` look at what is due."""
@@ -131,156 +129,133 @@ class TransactionBook:
             k = max(k, int(np.searchsorted(tick_order, self._at, side="right")))
             if k >= len(tick_order) or tick_order[k] >= order:
                 return
-            due, station, tx_id = heapq.heappop(self._heap)
+            due, _, tx_id, station = heapq.heappop(self._heap)
             tx = self._all.get((station, tx_id))
             if tx is None or tx.due_ns != due:
                 continue
             tx.due_ns = 0
-            self._at = int(tick_order[k])
-            self._look((station, tx_id), tx, self._at, int(tick_ns[k]))
+            self._at = int(tick_order[k]) - 1  # others may be due at the same tick
+            self._look((station, tx_id), tx, int(tick_order[k]), int(tick_ns[k]))
 
     def _schedule(self, key: Key, tx: Tx, due_ns: int) -> None:
         if tx.due_ns != due_ns:
             tx.due_ns = due_ns
-            heapq.heappush(self._heap, (due_ns, *key))
+            heapq.heappush(self._heap, (due_ns, tx.first_order, key[1], key[0]))
         self._dirty.add(key)
 
-    # -- messages
-
-    def _take(self, record: Transaction | Status | Operator) -> None:
+    def _take(self, record: Transaction | Status | Operator | Birth | Link) -> None:
         if isinstance(record, Operator):
             if record.topic == "review":
                 self._decide(record)
         elif isinstance(record, Status):
-            self._status(record)
-        else:
+            self._around.heard(record.station_row, record.evse_row)
+            self._around.status(record)
+            self._wake_at_status(record)
+        elif isinstance(record, Transaction):
+            self._around.heard(record.station_row, record.evse_row)
             self._transaction(record)
+        else:
+            self._declared(record)
+
+    def _declared(self, record: Birth | Link) -> None:
+        devices, node = self._devices, record.at.node_row
+        site = devices.sites[int(devices.node_site[node])]
+        for item in record.evses:
+            own = devices.stations[record.station_row] if isinstance(record, Link) else devices.nodes[node]
+            station = devices.find_station(site, item.st or own)
+            evse = devices.find_evse(station, item.evse)
+            self._around.heard(station, evse)
+            self._around.declared(evse, item, record.at)
 
     def _transaction(self, record: Transaction) -> None:
         key = (record.station_row, record.tx_id)
         tx = self._all.get(key)
         if tx is None:
-            if record.evse_row < 0:
-                # which EVSE it is about, a later message tells
-                self._homeless.setdefault(key, []).append(record)
-                return
             tx = self._new(key, record)
-            for earlier in self._homeless.pop(key, []):
-                self._tell(key, tx, earlier)
+        elif tx.evse_row < 0 and record.evse_row >= 0:
+            self._place(key, tx, record.evse_row)
         self._tell(key, tx, record)
 
     def _tell(self, key: Key, tx: Tx, record: Transaction) -> None:
         now = record.at.effect_ns
-        self._registers.advance(tx.evse_row, self._at)
-        before = tx.final and tx.start_ns is None
-        changed = s.merge(tx, record)
+        start, end = tx.start_ns, tx.end_ns
+        changed = s.merge(tx, record, own_node=speaks_for_itself(record, self._devices))
         tx.heard_ns = max(tx.heard_ns, now)
         self._dirty.add(key)
         if not changed:
             return
-        if tx.start_ns is not None and (tx.before is None or before):
-            tx.before, tx.crowded = self._before(key, tx)
+        if tx.evse_row >= 0:
+            self._registers.advance(tx.evse_row, record.at.order)
+            self._look_aside(key, tx)
+        if (start, end) != (tx.start_ns, tx.end_ns):
+            self._wake_others(key, tx, now)
         if tx.final:
             self._schedule(key, tx, now)
             return
-        tx.state = s.TRANSITIONS[tx.state, s.TOLD]
-        if tx.start_ns is not None:
-            self._close_earlier(key, tx, now)
-        if tx.end_ns is not None:
-            self._schedule(key, tx, now + self._settle(tx))
-        else:
-            self._schedule(key, tx, now + 3 * self._batch(tx))
+        tx.state, tx.silent_ns = s.TRANSITIONS[tx.state, s.TOLD], 0
+        self._schedule(key, tx, now + (self._settle(tx) if tx.over else 3 * self._batch(tx)))
         if tx.revision == 0:
             self._put(tx, judge(tx), now)
 
     def _new(self, key: Key, record: Transaction) -> Tx:
-        devices, evse = self._devices, record.evse_row
-        site, station, number = devices.names(evse)
-        p_max = float(devices.p_max_w[evse])
-        tx = Tx(
-            site=site,
-            station=station,
-            evse_row=evse,
-            evse=number,
-            tx_id=record.tx_id,
-            node_row=record.at.node_row,
-            first_order=record.at.order,
-            generation=int(devices.meter_generation[evse]),
-            p_max_w=p_max if p_max == p_max else None,
-            resolution_mwh=int(devices.resolution_mwh[evse]),
-            modulus_mwh=int(devices.modulus_mwh[evse]),
-            plugged_ns=self._plugged.get(evse),
-        )
+        tx = new_tx(record, self._devices)
         self._all[key] = tx
-        self._by_evse.setdefault(evse, []).append(key)
-        self._registers.track(evse, True)
-        tx.before, tx.crowded = self._before(key, tx)
+        self._by_evse.setdefault(-1, []).append(key)
+        if record.evse_row >= 0:
+            self._place(key, tx, record.evse_row)
         self._prune(record.at.effect_ns)
         return tx
 
+    def _place(self, key: Key, tx: Tx, evse: int) -> None:
+        """Note at which EVSE a transaction is."""
+        self._by_evse[tx.evse_row].remove(key)
+        tx.evse_row, tx.evse = evse, int(self._devices.evse_id[evse])
+        self._by_evse.setdefault(evse, []).append(key)
+        self._registers.advance(evse, self._at)
+        if not tx.final:
+            self._registers.track(evse, True)
+
     def _others(self, key: Key, tx: Tx) -> list[tuple[Key, Tx]]:
+        if tx.evse_row < 0:
+            return []
         return [(k, self._all[k]) for k in self._by_evse[tx.evse_row] if k != key]
 
-    def _before(self, key: Key, tx: Tx) -> tuple[Point | None, bool]:
-        newest = self._registers.newest(tx.evse_row)
-        return s.register_before(newest, [t for _, t in self._others(key, tx)], tx.start_ns)
-
-    def _close_earlier(self, key: Key, tx: Tx, now: int) -> None:
-        """Let the begin of this transaction end those before it that have no end."""
-        assert tx.start_ns is not None
+    def _wake_others(self, key: Key, tx: Tx, now: int) -> None:
+        """Look again at neighbours whose begin or end may hang on this one."""
         for k, other in self._others(key, tx):
-            open_ = other.end_ns is None and not other.final and other.start_ns is not None
-            if not open_ or other.closed_by is not None or (other.start_ns or 0) >= tx.start_ns:
-                continue
-            if None not in (other.connector, tx.connector) and other.connector != tx.connector:
-                continue
-            register = tx.begin_mwh
-            if not register and tx.before is not None and tx.before.time_ns > (other.start_ns or 0):
-                register = tx.before.reg_mwh
-            if register:
-                other.closed_by = Point(tx.start_ns, register)
+            earlier = other.begins_ns < tx.begins_ns
+            told = other.end_mwh if earlier else other.begin_mwh
+            if not told and (other.final or earlier) and tx.start_ns is not None:
                 self._schedule(k, other, now + self._settle(other))
 
-    def _status(self, record: Status) -> None:
-        status = record.status16 or record.status
-        evses = [record.evse_row] if record.evse_row >= 0 else self._devices.evses_of(record.station_row)
-        for evse in evses:
-            if status in _PLUGGED:
-                self._plugged.setdefault(evse, record.time_ns)
-            elif status in _FREE:
-                self._plugged.pop(evse, None)
-                self._unplugged(evse, record)
-
-    def _unplugged(self, evse: int, record: Status) -> None:
-        for key in self._by_evse.get(evse, [])[-2:]:
+    def _wake_at_status(self, record: Status) -> None:
+        for key in self._by_evse.get(record.evse_row, [])[-2:] if record.evse_row >= 0 else ():
             tx = self._all[key]
-            start = tx.start_ns if tx.start_ns is not None else record.time_ns
-            if tx.free_ns is None and start <= record.time_ns and record.conn in (tx.connector, None, 0, 1):
-                newer = [t for _, t in self._others(key, tx) if (t.start_ns or 0) > start]
-                if any((t.start_ns or 0) <= record.time_ns for t in newer):
-                    continue
-                tx.free_ns = record.time_ns
+            free = tx.free_ns
+            self._look_aside(key, tx)
+            if tx.free_ns != free:
                 self._schedule(key, tx, record.at.effect_ns + self._settle(tx))
 
     def _decide(self, record: Operator) -> None:
-        """Take in what a person decided about a transaction in review."""
-        body = record.body
-        for key, tx in self._all.items():
-            if (tx.site, tx.station, tx.tx_id) != tuple(
-                body.get(name) for name in ("site", "station", "transaction_id")
-            ):
-                continue
-            tx.decision = {
-                "decision": body.get("decision"),
-                "energy_mwh": body.get("energy_mwh"),
-                "reason": body.get("reason", ""),
-                "by": body.get("by", ""),
-                "at": record.at.effect_ns // NS_PER_MS,
-            }
-            tx.state = s.TRANSITIONS[tx.state, s.DECIDED]
-            self._schedule(key, tx, record.at.effect_ns)
-
-    # -- judgement
+        """Take in what a person decided about a transaction that has no end or is in review."""
+        body, devices = record.body, self._devices
+        decision = read_decision(body, record.at.effect_ns // NS_PER_MS)
+        site, station, tx_id = (str(body.get(name)) for name in ("site", "station", "transaction_id"))
+        key = (devices.find_station(site, station), tx_id)
+        tx = self._all.get(key)
+        if tx is None or decision is None or tx.state not in (s.INCOMPLETE, s.REVIEW):
+            return
+        if body.get("session_revision") not in (None, tx.revision):
+            return  # it was about another revision
+        self._gather(key, tx, record.at.order)
+        verdict = judge(tx)
+        if decision["decision"] == BILL and decision["energy_mwh"] is None and verdict.energy_mwh is None:
+            return  # there is no energy to bill
+        tx.decision, tx.final, tx.due_ns = decision, True, 0
+        tx.state = s.TRANSITIONS[tx.state, s.DECIDED]
+        self._dirty.add(key)
+        self._put(tx, verdict, record.at.effect_ns)
+        self._untrack(tx)
 
     def _settle(self, tx: Tx) -> int:
         known = int(self._devices.batch_ns[tx.node_row]) if tx.node_row >= 0 else NO_TIME
@@ -293,81 +268,106 @@ class TransactionBook:
     def _look(self, key: Key, tx: Tx, order: int, now: int, *, last: bool = False) -> None:
         """Judge a transaction as it is known at `order`, journaled time `now`."""
         self._dirty.add(key)
-        if not last:
-            self._registers.advance(tx.evse_row, order)
-        self._read_track(tx)
+        if tx.evse_row < 0:
+            only = self._around.only_evse(tx.station_row)
+            if only >= 0:
+                self._place(key, tx, only)
+        self._gather(key, tx, _END if last else order)
+        if self._awaits_register(tx, now) and not last:
+            self._schedule(key, tx, now + self._settle(tx))
+            return
+        if not tx.over:
+            self._note_silence(tx, now)
         verdict = judge(tx)
         if tx.decision is not None:
-            self._put(tx, verdict, now)
-        elif verdict.ended:
+            if not differs(tx, verdict):
+                self._put(tx, verdict, now)
+                return
+            tx.set_aside = [*tx.set_aside, tx.decision]
+            tx.decision = None
+        if tx.final and differs(tx, verdict):
+            tx.late = True
+            verdict = judge(tx)
+        if verdict.ended:
             tx.state = s.TRANSITIONS[tx.state, s.DOUBT if verdict.reasons else s.ENDED]
-            was_final, tx.final = tx.final, True
-            if was_final and differs(tx, verdict):
-                tx.late = True
-                verdict = judge(tx)
-            self._put(tx, verdict, now)
-            self._untrack(tx)
-        else:
-            self._without_end(key, tx, now, verdict, last=last)
-
-    def _without_end(self, key: Key, tx: Tx, now: int, verdict: Verdict, *, last: bool) -> None:
-        heard = max(tx.heard_ns, self._registers.heard_ns(tx.evse_row))
-        silent = now - heard >= 3 * self._batch(tx) or tx.free_ns is not None
-        if now - heard >= self.config.review_ns:
-            tx.state = s.TRANSITIONS[tx.state, s.AGED]
             tx.final = True
-            verdict.reasons.append("no end was told within a week of the last sign")
-            self._untrack(tx)
         else:
-            tx.state = s.TRANSITIONS[tx.state, s.SILENCE if silent else s.RETURNED]
-            if not last:
-                wait = max(3 * self._batch(tx), self.config.batch_ns) if silent else 3 * self._batch(tx)
-                self._schedule(key, tx, max(now + 1, min(heard + wait if not silent else now + wait,
-                                                         heard + self.config.review_ns)))  # fmt: skip
+            self._without_end(key, tx, now, last=last)
+        if tx.final:
+            self._untrack(tx)
         if tx.state != s.OPEN or last:
-            if tx.state != s.OPEN:
-                verdict.flags.add("missing_ended")
             self._put(tx, verdict, now)
 
-    def _read_track(self, tx: Tx) -> None:
-        if tx.final and tx.points:
+    def _awaits_register(self, tx: Tx, now: int) -> bool:
+        """Return whether a reading may still come that shows an end register that was not told."""
+        untold = tx.end_ns is not None and tx.end_mwh is None and not tx.final
+        return untold and register_after(tx) is None and now - tx.end_heard_ns < 3 * self._batch(tx)
+
+    def _note_silence(self, tx: Tx, now: int) -> None:
+        heard = tx.heard_ns
+        if tx.evse_row >= 0:
+            heard = max(heard, self._registers.heard_ns(tx.evse_row))
+        gone = tx.free_ns is not None or tx.next_start_ns is not None
+        if not gone and now - heard < 3 * self._batch(tx):
+            tx.silent_ns = 0
+        elif not tx.silent_ns:
+            tx.silent_ns = now
+        tx.aged = tx.aged or (tx.silent_ns > 0 and now - tx.silent_ns >= self.config.review_ns)
+
+    def _without_end(self, key: Key, tx: Tx, now: int, *, last: bool) -> None:
+        event = s.AGED if tx.aged else s.SILENCE if tx.silent_ns else s.RETURNED
+        tx.state = s.TRANSITIONS[tx.state, event]
+        tx.final = tx.final or tx.aged
+        if tx.final or last:
             return
-        begin = tx.start_ns if tx.start_ns is not None else 0
-        end = tx.end_ns if tx.end_ns is not None else int(np.iinfo(np.int64).max)
-        if tx.end_ns is None and tx.closed_by is not None:
-            end = tx.closed_by.time_ns
-        points, falls = self._registers.points(tx.evse_row, begin, end)
-        if points:
-            tx.points = [Point(t, r) for t, r in points]
-            tx.falls = [(f[0], f[1], f[2], f[3]) for f in falls]
-        tx.end_generation = int(self._devices.meter_generation[tx.evse_row])
+        due = now + 3 * self._batch(tx)
+        self._schedule(key, tx, min(due, tx.silent_ns + self.config.review_ns) if tx.silent_ns else due)
+
+    def _gather(self, key: Key, tx: Tx, order: int) -> None:
+        """Note what readings, neighbours and the station say around a transaction."""
+        if tx.evse_row < 0:
+            return
+        if order != _END:
+            self._registers.advance(tx.evse_row, order)
+        if not tx.final:
+            devices, evse = self._devices, tx.evse_row
+            p_max = float(devices.p_max_w[evse])
+            tx.p_max_w = p_max if p_max == p_max else None
+            tx.resolution_mwh = int(devices.resolution_mwh[evse])
+            tx.modulus_mwh = int(devices.modulus_mwh[evse])
+            tx.replaced = self._around.replaced(tx)
+        self._look_aside(key, tx)
+        if not tx.final or not tx.points:
+            told = tx.free_ns if tx.end_ns is None else tx.end_ns
+            ends = [t for t in (told, tx.next_start_ns) if t is not None]
+            points = self._registers.points(tx.evse_row, tx.begins_ns, min(ends, default=_END))
+            tx.points = [Point(*p) for p in points]
+
+    def _look_aside(self, key: Key, tx: Tx) -> None:
+        tx.plugged_ns = self._around.plugged_ns(tx)
+        read = self._registers.before(tx.evse_row, tx.begins_ns)
+        others = [other for _, other in self._others(key, tx)]
+        look_around(tx, others, None if read is None else Point(*read), self._around.meter_since(tx))
+        tx.free_ns = self._around.free_ns(tx)
 
     def _untrack(self, tx: Tx) -> None:
+        if tx.evse_row < 0:
+            return
         waiting = [t for t in map(self._all.__getitem__, self._by_evse[tx.evse_row]) if not t.final]
         if not waiting:
             self._registers.track(tx.evse_row, False)
         else:
-            self._registers.forget(tx.evse_row, min(t.start_ns or 0 for t in waiting))
+            self._registers.forget(tx.evse_row, min(t.begins_ns for t in waiting))
 
     def _prune(self, now: int) -> None:
         """Forget transactions that nothing can be expected of any more."""
         if len(self._all) % 64 and len(self._all) < self.config.keep_max:
             return
-        old = [
-            key
-            for key, tx in self._all.items()
-            if tx.final and not tx.due_ns and now - tx.heard_ns > self.config.keep_ns
-        ]
-        spare = len(self._all) - len(old) - self.config.keep_max
-        if spare > 0:
-            final = [k for k, tx in self._all.items() if tx.final and not tx.due_ns and k not in set(old)]
-            old += sorted(final, key=lambda k: self._all[k].heard_ns)[:spare]
+        old = forgettable(self._all, self.config, now)
         for key in old:
             self._by_evse[self._all.pop(key).evse_row].remove(key)
             self._encoded.pop(key, None)
             self._dirty.discard(key)
-
-    # -- output
 
     def _put(self, tx: Tx, verdict: Verdict, now_ns: int) -> None:
         body = session_body(tx, verdict)
@@ -390,8 +390,7 @@ class TransactionBook:
             "version": VERSION,
             "registers": self._registers.snapshot(),
             "all": [(row, tx, data) for (row, tx), data in self._encoded.items()],
-            "homeless": [(*key, msgspec.msgpack.encode(told)) for key, told in self._homeless.items()],
-            "plugged": list(self._plugged.items()),
+            "around": self._around.snapshot(),
         }
 
     def nbytes(self) -> int:

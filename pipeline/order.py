@@ -20,7 +20,7 @@ from models.errors import SnapshotError
 from models.frame import COPY, TICK_FLAG, Frame
 from models.ordering import Ordered, Orderer, OrderingConfig
 from models.outputs import Account
-from models.records import Birth, Dead, Link, Origin, Record
+from models.records import Birth, Dead, Link, Origin, Record, StationEvent, Status, Transaction
 from models.sequencing import Sequencer, SequencingConfig
 from models.shard import ShardBatch
 from models.topics import Route
@@ -212,11 +212,15 @@ class OrderStage:
         start = 0  # index of the first record not yet sent on
         fresh: list[int] = list(range(n_before, self.devices.n_evses))
         low = -1
+        heard = set(range(n_before))  # EVSEs of which something was said before the record
         for k, record in enumerate(records):
             if not isinstance(record, Birth | Link):
+                if isinstance(record, Status | Transaction | StationEvent):
+                    heard.add(record.evse_row)
                 continue
             declared = self._declared(record)
-            changing = self._changes_known(record, declared, ordered.rows)
+            changing = self._changes_known(record, declared, ordered.rows, heard)
+            heard.update(row for row, _ in declared)
             if changing:
                 yield self._batch(
                     first, frame, messages, records[start:k], ordered, low, record.at.order, [], None, fresh
@@ -242,12 +246,14 @@ class OrderStage:
         return out
 
     def _changes_known(
-        self, record: Birth | Link, declared: list[tuple[int, Any]], rows: b.ReadingBatch
+        self, record: Birth | Link, declared: list[tuple[int, Any]], rows: b.ReadingBatch, heard: set[int]
     ) -> bool:
-        """Return whether a record changes what is known of devices that had readings before it."""
+        """Return whether a record changes what is known of devices that something was said of before."""
         devices, node = self.devices, record.at.node_row
         for row, item in declared:
-            if devices.differs(row, item) and self._had_readings(row, record.at.order, rows):
+            if devices.differs(row, item) and (
+                row in heard or self._had_readings(row, record.at.order, rows)
+            ):
                 return True
         if not isinstance(record, Birth) or not record.online:
             return False
