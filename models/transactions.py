@@ -301,7 +301,8 @@ class TransactionBook:
     def _awaits_register(self, tx: Tx, now: int) -> bool:
         """Return whether a reading may still come that shows an end register that was not told."""
         untold = tx.end_ns is not None and tx.end_mwh is None and not tx.final
-        return untold and register_after(tx) is None and now - tx.end_heard_ns < 3 * self._batch(tx)
+        longest = max(3 * self._batch(tx), self.config.batch_ns)
+        return untold and register_after(tx) is None and now - tx.end_heard_ns < longest
 
     def _note_silence(self, tx: Tx, now: int) -> None:
         heard = tx.heard_ns

@@ -206,3 +206,28 @@ def sessions(log: TxLog, **more: Any) -> dict[str, SessionRow]:
 def outcome(row: SessionRow) -> tuple[str, float | None, list[str]]:
     """Return (state, energy in Wh, flags)."""
     return row.state, None if row.energy_mwh is None else row.energy_mwh / 1000, list(row.flags)
+
+
+#: Begin and end of the transaction of most scenarios.
+BEGIN, END = 10 * MINUTE, 70 * MINUTE
+
+
+def log_of(*, idle_wh: float | None = 500_000, **birth: Any) -> TxLog:
+    """Return a log with a birth and, before `BEGIN`, idle readings of a register."""
+    log = TxLog()
+    log.birth(**birth)
+    if idle_wh is not None:
+        log.reads(MINUTE, 9 * MINUTE, idle_wh, idle_wh)
+    return log
+
+
+def charge(log: TxLog, wh0: float = 500_000, wh1: float = 510_000) -> None:
+    """Add readings of a charge between `BEGIN` and `END`."""
+    slope = (wh1 - wh0) / (END - BEGIN)
+    log.reads(BEGIN + MINUTE, END - MINUTE, wh0 + slope * MINUTE, wh1 - slope * MINUTE)
+
+
+def only(log: TxLog, until: int = 3 * HOUR) -> tuple[str, float | None, list[str]]:
+    """Return the outcome of the transaction ``a``."""
+    log.until(until)
+    return outcome(sessions(log)["a"])
