@@ -132,7 +132,9 @@ def look_around(tx: Tx, others: Sequence[Tx], read: Point | None, meter_since_ns
     tx.crowded = tx.before is not None and any(
         o.begins_ns < begins and (o.end_ns is None or o.end_ns > tx.before.time_ns) for o in others
     )
-    tx.relative = any("session_relative" in o.body.get("flags", ()) for o in others)
+    # readings may count from 0 where the messages' registers do not
+    counted = [o for o in others if o.begin_mwh == 0]
+    tx.relative = any("session_relative" in o.body.get("flags", ()) for o in counted)
 
 
 def new_tx(record: Transaction, devices: DeviceTable) -> Tx:

@@ -99,8 +99,7 @@ class TransactionBook:
         self._devices = devices
         self._registers.begin(rows, late, devices)
         ticks = np.flatnonzero(messages.kind == TICK)
-        tick_order = messages.order[ticks]
-        tick_ns = messages.effect_ns[ticks]
+        tick_order, tick_ns = messages.order[ticks], messages.effect_ns[ticks]
         for record in records:
             if isinstance(record, Transaction | Status | Operator | Birth | Link):
                 self._ticks_until(record.at.order, tick_order, tick_ns)
@@ -262,7 +261,7 @@ class TransactionBook:
         return self.config.settle_ns if known == NO_TIME else max(self.config.settle_ns, known + known // 2)
 
     def _batch(self, tx: Tx) -> int:
-        known = int(self._devices.batch_ns[tx.node_row]) if tx.node_row >= 0 else NO_TIME
+        known = int(self._devices.batch_ns[tx.node_row])
         return self.config.batch_ns if known == NO_TIME else max(known, self.config.settle_ns // 3)
 
     def _look(self, key: Key, tx: Tx, order: int, now: int, *, last: bool = False) -> None:
@@ -321,8 +320,10 @@ class TransactionBook:
         tx.final = tx.final or tx.aged
         if tx.final or last:
             return
-        due = now + 3 * self._batch(tx)
-        self._schedule(key, tx, min(due, tx.silent_ns + self.config.review_ns) if tx.silent_ns else due)
+        wait = max(3 * self._batch(tx), self.config.batch_ns if tx.silent_ns else 0)
+        gone = tx.free_ns is not None or tx.next_start_ns is not None
+        aged = tx.silent_ns + self.config.review_ns if tx.silent_ns else _END
+        self._schedule(key, tx, aged if gone else min(aged, now + wait))
 
     def _gather(self, key: Key, tx: Tx, order: int) -> None:
         """Note what readings, neighbours and the station say around a transaction."""
