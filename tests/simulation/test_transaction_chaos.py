@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -119,7 +120,7 @@ class Site:
         for seq, (event, t, reg) in enumerate(sent):
             wh: float | None = reg
             at, boot = t, self.boot
-            more = {}
+            more: dict[str, Any] = {}
             if kind == "lost" or (kind == "no_start" and seq == 0) or (kind == "gap" and seq == 1):
                 continue
             if kind == "placeholder" and seq == 0:
