@@ -36,7 +36,12 @@ check: setup
 
 test: servers check
 	@$(BIN)/python -m tests.compile_kernels
+ifeq ($(strip $(ARGS)),)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not server and not browser and not slow"
+	$(BIN)/python -m pytest -m "server or browser or slow"
+else
 	$(BIN)/python -m pytest $(ARGS)
+endif
 
 bench: setup
 	@$(BIN)/chargestream bench $(ARGS)
