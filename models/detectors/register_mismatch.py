@@ -4,8 +4,9 @@ A session is a transaction where the station tells of them, else a stretch with 
 neighbouring readings that carry both a register and a power, the register's steps and the trapezoids of the
 power are summed. Sampling may account for P T / 2 for each step of the power, where T is the time between the
 two samples (11 kW at 120 s: 183 Wh, at 1 s: 1.5 Wh), and for two resolutions of the register. A pair further
-apart than three declared sample periods (at least 60 s; 1800 s where none is declared), over a fall of the
-register or over another meter is left out on both sides.
+apart than three declared sample periods (at least 60 s; 1800 s where none is declared), over the begin or the
+end of a transaction, over a fall of the register or over another meter is left out on both sides: between two
+cars nothing need have flowed, however alike the powers before and after are.
 
 A session is judged when it ends; while it lasts only at readings whose register advanced, with the greatest
 power times the longest time that the register stood still added to the tolerance: meters that refresh their
@@ -25,10 +26,12 @@ from models.batch import F64, I32, I64, IN_TRANSACTION, STATE_KNOWN, ReadingBatc
 from models.channels import CHANNEL_ID, REGISTER_CHANNEL
 from models.detecting import CLEAR, RAISE, WARNING, DetectorSpec, EmissionArrays, Timeline, timeline
 from models.devices import DeviceTable
+from models.records import Record, Transaction
 from models.units import NO_REGISTER, NO_TIME
 
-from ._base import RowDetector, columns, ns, require
+from ._base import columns, ns, require
 from ._kernels import ROOM, emit
+from ._marks import MARK_BLANK, MARK_FIELDS, MarkedDetector, Marks, follow
 
 _POWER: Final = tuple(CHANNEL_ID[f"Power.Active.Import{phase}"] for phase in ("", "@L1", "@L2", "@L3"))
 
@@ -119,6 +122,7 @@ class _Columns(NamedTuple):
 
 
 _DTYPE: Final[list[Any]] = [
+    *MARK_FIELDS,  # newest begin or end of a transaction
     ("reg_mwh", "i8"),  # last reading with both
     ("time_ns", "i8"),
     ("moved_ns", "i8"),  # reading at which the register advanced last
@@ -236,12 +240,13 @@ def _register_kernel(
     c: _Columns,
     reg_mwh: I64,
     meters: _Meters,
+    marks: Marks,
     state: Any,
     limits: _Limits,
     out: EmissionArrays,
 ) -> int:
     n, room = len(time.evse), len(out.order) - ROOM
-    i = start
+    i, at = start, 0
     while i < n:
         e = time.evse[i]
         rec = state[e]
@@ -255,6 +260,7 @@ def _register_kernel(
                 return i
             reg, power = reg_mwh[i], _power(c, i)
             if reg != NO_REGISTER and power == power:
+                at = follow(state, marks, at, e, time.order[i])
                 t, power = time.time_ns[i], float(np.float32(max(power, 0.0)))
                 told = time.state[i] & STATE_KNOWN
                 session = time.state[i] & IN_TRANSACTION if told != 0 else power > limits.session_w
@@ -263,8 +269,10 @@ def _register_kernel(
                     rec["time_ns"] = NO_TIME
                     rec["generation"] = generation
                 advanced = False
+                cut = rec["time_ns"] < rec["told_ns"] <= t
+                near = not cut and t - rec["time_ns"] <= gap_ns
                 if rec["time_ns"] != NO_TIME and rec["session"] != 0:
-                    if t - rec["time_ns"] <= gap_ns:
+                    if near:
                         advanced = _pair(rec, reg, power, t, resolution, limits)
                     else:
                         rec["moved_ns"] = t
@@ -272,7 +280,7 @@ def _register_kernel(
                         _judge(rec, i, time, t, 0 if session else 1, resolution, limits, out)
                 elif session:
                     _begin(rec, rec["time_ns"] if rec["time_ns"] != NO_TIME else t)
-                    if rec["time_ns"] != NO_TIME and t - rec["time_ns"] <= gap_ns:
+                    if rec["time_ns"] != NO_TIME and near:
                         _pair(rec, reg, power, t, resolution, limits)
                 rec["session"] = 1 if session else 0
                 rec["reg_mwh"] = reg
@@ -282,10 +290,14 @@ def _register_kernel(
     return n
 
 
-class _Detector(RowDetector):
+class _Detector(MarkedDetector):
     spec = SPEC
     dtype = _DTYPE
-    blank: ClassVar[dict[str, Any]] = {"time_ns": NO_TIME, "start_ns": NO_TIME, "begin_ns": NO_TIME}
+    blank: ClassVar[dict[str, Any]] = MARK_BLANK | {
+        "time_ns": NO_TIME,
+        "start_ns": NO_TIME,
+        "begin_ns": NO_TIME,
+    }
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._limits = _Limits(
@@ -299,6 +311,11 @@ class _Detector(RowDetector):
         )
         super().__init__(resume_state)
 
+    def _words(self, record: Record, devices: DeviceTable) -> list[tuple[int, int, int]]:
+        if not isinstance(record, Transaction) or record.evse_row < 0:
+            return []
+        return [(record.evse_row, record.time_ns, 1)] if record.event_type in {"Started", "Ended"} else []
+
     def _run(self, start: int, rows: ReadingBatch, devices: DeviceTable, out: EmissionArrays) -> int:
         meters = _Meters(
             devices.resolution_mwh, devices.meter_generation, devices.evse_node, devices.sample_ns
@@ -310,6 +327,7 @@ class _Detector(RowDetector):
                 _Columns(*columns(rows, _POWER)),
                 rows.reg_mwh,
                 meters,
+                self._marks,
                 self.table.rows,
                 self._limits,
                 out,
@@ -317,6 +335,6 @@ class _Detector(RowDetector):
         )
 
 
-def build(config: Config, resume_state: dict[str, Any] | None = None) -> RowDetector:
+def build(config: Config, resume_state: dict[str, Any] | None = None) -> MarkedDetector:
     """Return the detector, with the state of `resume_state` if given."""
     return _Detector(config, resume_state)

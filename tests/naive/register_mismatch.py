@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from typing import Any
 
 from .plain import Expected, Reading, S, Story
 
@@ -24,7 +25,7 @@ def _watts(r: Reading) -> float | None:
 class _Pair:
     """Two neighbouring readings of a session."""
 
-    def __init__(self, a: tuple[Reading, float], b: tuple[Reading, float]) -> None:
+    def __init__(self, a: tuple[Reading, float], b: tuple[Reading, float], *, cut: bool) -> None:
         assert a[0].reg_mwh is not None
         assert b[0].reg_mwh is not None
         self.step = b[0].reg_mwh - a[0].reg_mwh
@@ -33,16 +34,29 @@ class _Pair:
         self.end = b[0].time_ns
         about = b[0].about
         longest = 1800.0 if about.sample_s is None or not about.declared else max(60.0, 3 * about.sample_s)
-        self.near = self.seconds <= longest
+        self.near = self.seconds <= longest and not cut
         self.good = self.near and self.step >= -2 * about.resolution_mwh
 
 
 def emissions(story: Story) -> list[Expected]:
     """Return what the detector should emit with its defaults."""
-    return [e for readings in story.by_evse() for e in _of_evse(readings)]
+    return [e for readings in story.by_evse() for e in _of_evse(readings, story.records)]
 
 
-def _of_evse(readings: list[Reading]) -> list[Expected]:
+def _cut(records: list[Any], last: Reading, r: Reading) -> bool:
+    """Return whether the newest begin or end told of before a reading lies between it and the last one."""
+    told = [
+        w
+        for w in records
+        if type(w).__name__ == "Transaction"
+        and w.event_type in {"Started", "Ended"}
+        and w.evse_row == r.about.row
+        and w.at.order < r.order
+    ]
+    return bool(told) and last.time_ns < told[-1].time_ns <= r.time_ns
+
+
+def _of_evse(readings: list[Reading], records: list[Any]) -> list[Expected]:
     out: list[Expected] = []
     last: tuple[Reading, float] | None = None
     begin = 0
@@ -59,11 +73,11 @@ def _of_evse(readings: list[Reading]) -> list[Expected]:
         if pairs is None:
             if session:
                 begin = r.time_ns if last is None else last[0].time_ns
-                pairs = [] if last is None else [_Pair(last, now)]
+                pairs = [] if last is None else [_Pair(last, now, cut=_cut(records, last[0], r))]
                 pairs = [p for p in pairs if p.near]
         else:
             assert last is not None
-            pairs.append(_Pair(last, now))
+            pairs.append(_Pair(last, now, cut=_cut(records, last[0], r)))
             advanced = pairs[-1].good and pairs[-1].step > 0
             if not session or advanced:
                 wrong, sound, evidence = _verdict(pairs, begin, r, ended=not session)
