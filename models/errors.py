@@ -6,6 +6,7 @@ ChargestreamError
 ├── StorageError         journal, outbox or ledger cannot store or read
 │   ├── StorageFull      the disk or a size bound is exhausted
 │   └── StorageCorrupt   stored bytes do not match their checksum
+├── TariffError          a tariff, charging record or priced case is not what its format promises
 ├── SnapshotError        saved state of another version or shape
 └── DeliveryError        a server outside refused or did not answer
     ├── RetryLater       try again, after `delay_s`
@@ -23,6 +24,10 @@ class ChargestreamError(Exception):
 
 class ConfigError(ChargestreamError):
     """One or more settings are wrong; the text lists all of them, a line each."""
+
+
+class TariffError(ChargestreamError):
+    """A tariff, a charging record or a priced case is not what its format promises."""
 
 
 class DecodeError(ChargestreamError):

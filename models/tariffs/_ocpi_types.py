@@ -10,13 +10,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
-from models.errors import ChargestreamError
+from models.errors import TariffError as TariffError
 
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?(Z|[+-]\d\d:?\d\d)?")
-
-
-class TariffError(ChargestreamError):
-    """A tariff, a charging record or a priced case is not what its format promises."""
 
 
 def exact(value: Any) -> Decimal:

@@ -20,6 +20,7 @@ from pipeline import cli
         (errors.RetryLater("no answer"), 69, "chargestream: no answer\n"),
         (errors.Refused("401"), 69, "chargestream: 401\n"),
         (errors.DecodeError("log", "line 3"), 1, "chargestream: log: line 3\n"),
+        (errors.TariffError("tariff.json: x"), 1, "chargestream: tariff.json: x\n"),
         (errors.SnapshotError("version 9"), 1, "chargestream: version 9\n"),
         (KeyboardInterrupt(), 130, ""),
         (BrokenPipeError(), 0, ""),
@@ -52,6 +53,7 @@ def test_every_error_of_the_tree_has_a_code() -> None:
             errors.ChargestreamError,
             errors.DecodeError,
             errors.SnapshotError,
+            errors.TariffError,
         }, kind
 
 
