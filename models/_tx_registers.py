@@ -25,7 +25,7 @@ from .units import NO_REGISTER, NO_TIME
 QUARTER: Final = 0
 FALL: Final = 1
 RETURN: Final = 2
-HISTORY: Final = 16
+HISTORY: Final = 7
 _ROOM: Final = 256
 _STILL_NS: Final = 60_000_000_000
 _END: Final = int(np.iinfo(np.int64).max)

@@ -94,4 +94,4 @@ def test_a_snapshot_of_another_version_is_refused() -> None:
 def test_bytes_of_state_are_told() -> None:
     stage = BillStage(4, CONFIG, MemoryArchive())
     stage.process(batches()[0])
-    assert 300 < stage.nbytes() < 1_200
+    assert 300 < stage.nbytes() < 1_000
