@@ -4,13 +4,39 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import inspect, select, update
 
 from models.ocmf import CURVES, KeyProblem, PublicKey, read_key
 
 from . import _ledger_billing as b
-from ._ledger_engine import open_engine, parse_url, translated
+from ._ledger_engine import open_engine, parse_url, sqlite_file, translated
 from .ledger import Ledger, upsert
+
+
+def registered_keys(url: str) -> list[tuple[str, str, str | None]]:
+    """Return (serial, key, curve) of the keys that count, of a ledger that need not exist; creates nothing.
+
+    Raises
+    ------
+    RetryLater
+        If the database does not answer: without its keys nothing may be called proven.
+    """
+    address = parse_url(url)
+    file = sqlite_file(address)
+    if file is not None and not file.exists():
+        return []
+    engine = open_engine(address, write=False)
+    c = b.meter_keys.c
+    query = (
+        select(c.serial, c.public_key, c.curve).where(c.revoked_ms.is_(None)).order_by(c.serial, c.added_ms)
+    )
+    try:
+        with translated(address, "read meter keys"), engine.connect() as db:
+            if not inspect(db).has_table(b.meter_keys.name):
+                return []
+            return [(row[0], row[1], row[2]) for row in db.execute(query)]
+    finally:
+        engine.dispose()
 
 
 class MeterKeys:
@@ -67,11 +93,7 @@ class MeterKeys:
 
     def valid(self) -> list[tuple[str, str, str | None]]:
         """Return (serial, key, curve) of all keys that are not revoked, for a `models.ocmf.KeyRegister`."""
-        return [
-            (row["serial"], row["public_key"], row["curve"])
-            for row in self.all()
-            if row["revoked_ms"] is None
-        ]
+        return registered_keys(self.url.render_as_string(hide_password=False))
 
     def close(self) -> None:
         """Close all connections."""

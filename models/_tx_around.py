@@ -108,6 +108,11 @@ class Around:
                 return True
         return False
 
+    def serial(self, tx: Tx) -> str:
+        """Return the serial number of the meter of a transaction, "" when it is not known for certain."""
+        came_later = any(t > tx.begins_ns for t, _ in self._meters.get(tx.evse_row, []))
+        return "" if came_later else self._serial.get(tx.evse_row, "")
+
     def meter_since(self, tx: Tx) -> int:
         """Return when the meter came that the transaction began with, 0 if it is the first known."""
         return max((t for t, _ in self._meters.get(tx.evse_row, []) if t <= tx.begins_ns), default=0)

@@ -24,9 +24,18 @@ _AC: Final = {1: "AC_1_PHASE", 2: "AC_2_PHASE"}
 def with_bill(
     cashier: Cashier, tx: Tx, verdict: Verdict, row: SessionRow, devices: DeviceTable, now_ns: int
 ) -> tuple[SessionRow, list[CdrRow]]:
-    """Return the session with its price, and the CDRs that follow; one without a price goes to review."""
+    """Return the session with its price, and the CDRs that follow; one without a price goes to review.
+
+    What was billed and is discarded is credited.
+    """
+    row = msgspec.structs.replace(row, body=row.body | cashier.who(row))
+    sent = msgspec.msgpack.decode(tx.billed, type=Sale) if tx.billed else None
     known = verdict.begin_mwh is not None and verdict.end_mwh is not None and row.energy_mwh is not None
     discarded = (tx.decision or {}).get("decision") == "discard"
+    if tx.state == s.COMPLETE and discarded and sent is not None:
+        credits = cashier.credit(sent, tx.revision, now_ns // NS_PER_MS)
+        tx.billed = b""
+        return msgspec.structs.replace(row, body=row.body | {"cdr_ids": [c.id for c in credits]}), credits
     if tx.state != s.COMPLETE or not known or discarded or row.start_ms is None or row.end_ms is None:
         return row, []
     assert verdict.begin_mwh is not None
@@ -42,7 +51,6 @@ def with_bill(
         tx.revision,
         now_ns // NS_PER_MS,
     )
-    sent = msgspec.msgpack.decode(tx.billed, type=Sale) if tx.billed else None
     try:
         cdrs, price = cashier.bill(sale, sent)
     except TariffError as error:
@@ -55,11 +63,15 @@ def with_bill(
         return row, []
     if cdrs:
         tx.billed = msgspec.msgpack.encode(sale)
-    body = row.body | {"price": price, "cdr_ids": [cdr.id for cdr in cdrs]}
+    total = {"excl_vat": price["total_excl"], "incl_vat": price["total_incl"]}
+    body = row.body | {"price": price, "total_cost": total, "cdr_ids": [cdr.id for cdr in cdrs]}
     return msgspec.structs.replace(row, body=body), cdrs
 
 
 def _connector(devices: DeviceTable, evse: int) -> Connector:
+    """Return the connector of an EVSE; of none (a decided transaction that named no EVSE) the usual one."""
+    if evse < 0:
+        return Connector("IEC_62196_T2", "AC_3_PHASE", fixed_cable=False)
     standard = CONNECTOR_TYPES[int(devices.conn_type[evse])]
     dc = bool(devices.dc[evse])
     power = "DC" if dc else _AC.get(int(devices.phases[evse]), "AC_3_PHASE")

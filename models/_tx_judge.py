@@ -7,11 +7,15 @@ readings of the facts are possible a person decides (`review`), never a guess.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from ._tx_evidence import by_segments, contradicted, falls, same_basis
 from ._tx_limits import inside, most_mwh
 from ._tx_state import Point, Tx
+from .signed_values import FAILED, MISSING, VALID
+
+#: Signed registers have two decimals of kWh at least (OCMF 1.4.1, RV).
+SIGNED_STEP_MWH: Final = 10_000
 
 
 @dataclass(slots=True)
@@ -59,6 +63,8 @@ def judge(tx: Tx) -> Verdict:
         told = [r for r in registers if r]
         if told and told[-1] - told[0] > 2 * tx.resolution_mwh:
             v.doubt("implausible", f"two {name} registers were told", told_mwh=told)
+    if tx.proof is not None and v.ended:
+        _signatures(tx, v, tx.proof)
     if v.start_ns is not None and v.end_ns is not None and v.end_ns < v.start_ns:
         v.doubt("implausible", "the transaction ends before it begins", start_ns=v.start_ns, end_ns=v.end_ns)
     if tx.aged and not v.ended:
@@ -230,3 +236,25 @@ def _energy(tx: Tx, v: Verdict) -> None:
                 most_mwh=most_mwh(tx, span))  # fmt: skip
     if usable and v.ended:
         contradicted(tx, v)
+
+
+def _signatures(tx: Tx, v: Verdict, proof: dict[str, Any]) -> None:
+    """What the signed values of a finished transaction say; what they were checked against is kept."""
+    found = {name: value for name, value in proof.items() if name not in ("of", "required") and value}
+    verdict = proof["verdict"]
+    if verdict in FAILED:
+        v.doubt("signature_invalid", "the signed values do not prove the transaction", signed=found)
+    elif verdict == MISSING:
+        v.flags.add("signature_missing")
+        v.decide("the meter signs, but no signed value came")
+    elif verdict != VALID:
+        v.decide("the signed values could not be proven", signed=found)
+    if proof.get("required") and verdict != VALID and verdict not in FAILED:
+        v.reasons.append("signed values are required")
+    if verdict != VALID:
+        return
+    v.decide("the signed values prove the transaction", signed=found)
+    energy = proof["energy_mwh"]
+    if v.energy_mwh is not None and abs(energy - v.energy_mwh) > 2 * max(tx.resolution_mwh, SIGNED_STEP_MWH):
+        v.doubt("signature_invalid", "the signed energy is not that of the registers",
+                signed_mwh=energy, energy_mwh=v.energy_mwh)  # fmt: skip

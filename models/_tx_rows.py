@@ -103,4 +103,5 @@ def session_body(tx: Tx, v: Verdict) -> dict[str, Any]:
         "charging_states": [[_ms(t), word] for t, word in tx.states],
         "registers": [[_ms(p.time_ns), _wh(p.reg_mwh)] for p in tx.points],
         "signed": tx.signed,
+        "signed_state": None if tx.proof is None else tx.proof["verdict"],
     }

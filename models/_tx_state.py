@@ -142,6 +142,7 @@ class Tx(msgspec.Struct, kw_only=True):
     relative: bool = False  # the EVSE has counted from 0 in another transaction
     plugged_ns: int | None = None  # the car was plugged in
     free_ns: int | None = None  # the connector became Available
+    proof: dict[str, Any] | None = None  # what the signed values prove, of a transaction with an end
     points: list[Point] = []  # from the readings: by quarters, and one before and after
     # where it stands
     heard_ns: int = 0  # journaled time of the newest message

@@ -8,7 +8,6 @@ credited is made again from them, to the byte.
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -16,11 +15,12 @@ from typing import Any, Final
 import msgspec
 from pydantic import ValidationError
 
-from .cdr import Cdr, CdrLocation, CdrToken, GeoLocation, SignedData, SignedValue
+from .cdr import Cdr, CdrLocation, CdrToken, GeoLocation, SignedData, credit_of
 from .cdr_of import CdrIdentity, cdr_id, cdr_of, revised
 from .dynamic import Bill, Biller, PriceSeries
-from .outputs import CdrRow
+from .outputs import CdrRow, SessionRow
 from .rating import CHARGING, SUSPENDED_EV, SUSPENDED_EVSE, Transaction
+from .signed_values import signed_data
 from .tariffs import TariffError
 
 _ACTIVITY: Final = {"SuspendedEV": SUSPENDED_EV, "SuspendedEVSE": SUSPENDED_EVSE, "Charging": CHARGING}
@@ -59,6 +59,8 @@ class BillingPlan:
     places: Mapping[str, Place] = field(default_factory=dict)
     default: Place | None = None
     prices: PriceSeries | None = None
+    #: token hash -> OCPI ``cdr_token``, of tokens that eMSPs told us
+    tokens: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def place(self, site: str) -> Place | None:
         """Return what is known of a site."""
@@ -162,6 +164,44 @@ class Cashier:
         old = None if sent is None else self._cdr(place, sent, self._priced(place, sent))
         return [self._row(sale, cdr) for cdr in revised(old, new, _time(sale.made_ms))], summary
 
+    def credit(self, sent: Sale, revision: int, made_ms: int) -> list[CdrRow]:
+        """Return the credit CDR of a bill that nothing takes the place of.
+
+        Raises
+        ------
+        TariffError
+            If the sale cannot be priced any more.
+        """
+        place = self.plan.place(sent.site)
+        if place is None:
+            return []
+        old = credit_of(self._cdr(place, sent, self._priced(place, sent)), _time(made_ms))
+        again = msgspec.structs.replace(sent, revision=revision, made_ms=made_ms)
+        return [self._row(again, old)]
+
+    def who(self, row: SessionRow) -> dict[str, Any]:
+        """Return what partners see of a session beside its own fields: whose it is, and in which currency."""
+        place = self.plan.place(row.site)
+        if place is None:
+            return {}
+        token = self._token(row.token_type, row.token_hash)
+        shown: dict[str, Any] = {"cdr_token": token, "auth_method": "WHITELIST"}
+        return shown | {"currency": str(place.biller.tariff.currency)}
+
+    def _token(self, kind: str, token_hash: str) -> dict[str, str]:
+        """Return the OCPI token behind a hash: as its eMSP told, else ours, with the hash for its number."""
+        known = self.plan.tokens.get(token_hash) if token_hash else None
+        if known is not None:
+            return dict(known)
+        uid = (token_hash or "unknown")[:_SHORT]
+        return {
+            "country_code": self.plan.country_code,
+            "party_id": self.plan.party_id,
+            "uid": uid,
+            "type": _TOKEN_TYPES.get(kind, "OTHER"),
+            "contract_id": uid,
+        }
+
     def _priced(self, place: Place, sale: Sale) -> Bill:
         transaction = Transaction(
             start_ms=sale.start_ms, end_ms=sale.end_ms, readings=sale.readings, spans=sale.spans
@@ -174,15 +214,7 @@ class Cashier:
             country_code=plan.country_code,
             party_id=plan.party_id,
             id=cdr_id(sale.site, sale.station, sale.transaction_id, sale.revision),
-            token=CdrToken.model_validate(
-                {
-                    "country_code": plan.country_code,
-                    "party_id": plan.party_id,
-                    "uid": (sale.token_hash or "unknown")[:_SHORT],
-                    "type": _TOKEN_TYPES.get(sale.token_type, "OTHER"),
-                    "contract_id": (sale.token_hash or "unknown")[:_SHORT],
-                }
-            ),
+            token=CdrToken.model_validate(self._token(sale.token_type, sale.token_hash)),
             auth_method="WHITELIST",
             location=_location(place, sale),
             last_updated=_time(sale.made_ms),
@@ -228,17 +260,8 @@ def _location(place: Place, sale: Sale) -> CdrLocation:
 
 def _signed(values: list[Any]) -> SignedData | None:
     """Return signed readings untouched: as the station sent them."""
-    texts = [v if isinstance(v, str) else json.dumps(v, separators=(",", ":")) for v in values]
-    if not texts:
-        return None
-    nature = ["Start", *["Intermediate"] * (len(texts) - 2), "End"] if len(texts) > 1 else ["End"]
-    return SignedData(
-        encoding_method="OCMF",
-        signed_values=tuple(
-            SignedValue(nature=kind, plain_data="", signed_data=text)
-            for kind, text in zip(nature, texts, strict=True)
-        ),
-    )
+    data = signed_data(values)
+    return None if data is None else SignedData.model_validate(data)
 
 
 def _text(cdr: Cdr) -> str:

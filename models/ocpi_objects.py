@@ -154,6 +154,8 @@ def session_of(
     for name in ("authorization_reference", "meter_id", "total_cost", "charging_periods"):
         if body.get(name) is not None:
             out[name] = body[name]
+    if isinstance(out.get("total_cost"), Mapping):
+        out["total_cost"] = {name: Decimal(str(value)) for name, value in out["total_cost"].items()}
     return out
 
 

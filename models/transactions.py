@@ -17,17 +17,19 @@ import numpy as np
 from . import _tx_state as s
 from ._tx_around import Around, forgettable, look_around, new_tx, speaks_for_itself
 from ._tx_billing import with_bill
-from ._tx_judge import Verdict, judge, register_after
+from ._tx_judge import Verdict, judge
 from ._tx_registers import RegisterTracks
 from ._tx_rows import BILL, differs, read_decision, session_body, session_row
 from ._tx_state import Point, TransactionConfig, Tx
+from ._tx_times import Waits
 from .batch import TICK, MessageColumns, ReadingBatch
 from .cashier import Cashier
 from .devices import DeviceTable
 from .errors import SnapshotError
 from .outputs import CdrRow, SessionRow
 from .records import Birth, Link, Operator, Record, Status, Transaction
-from .units import NO_TIME, NS_PER_MS
+from .signed_values import Signatures
+from .units import NS_PER_MS
 
 __all__ = ["TransactionBook", "TransactionConfig"]
 
@@ -47,6 +49,8 @@ class TransactionBook:
         What `snapshot` returned.
     cashier : Cashier, optional
         Makes the bills of transactions that are complete; without one there are none.
+    signatures : Signatures, optional
+        How signed values are checked; without it they are only carried.
 
     Raises
     ------
@@ -59,9 +63,10 @@ class TransactionBook:
         config: TransactionConfig,
         resume_state: dict[str, Any] | None = None,
         cashier: Cashier | None = None,
+        signatures: Signatures | None = None,
     ) -> None:
         self.config = config
-        self._cashier = cashier
+        self._cashier, self._signatures = cashier, signatures
         self.cdrs: list[CdrRow] = []  # bills since they were last taken
         state = resume_state or {"version": VERSION}
         if state["version"] != VERSION:
@@ -86,6 +91,7 @@ class TransactionBook:
         self._out: list[SessionRow] = []
         self._at = -1  # order of what is being taken in
         self._devices = DeviceTable()
+        self._waits = Waits(config, self._devices.batch_ns)
 
     def process(
         self,
@@ -96,7 +102,7 @@ class TransactionBook:
         devices: DeviceTable,
     ) -> list[SessionRow]:
         """Take in one batch; return the transactions that changed, in the order of what changed them."""
-        self._devices = devices
+        self._devices, self._waits.batch_ns = devices, devices.batch_ns
         self._registers.begin(rows, late, devices)
         ticks = np.flatnonzero(messages.kind == TICK)
         tick_order, tick_ns = messages.order[ticks], messages.effect_ns[ticks]
@@ -112,7 +118,7 @@ class TransactionBook:
 
     def flush(self, order: int, now_ns: int, devices: DeviceTable) -> list[SessionRow]:
         """Judge what has an end, put out the rest as it stands: the end of a log."""
-        self._devices = devices
+        self._devices, self._waits.batch_ns = devices, devices.batch_ns
         for key, tx in sorted(self._all.items(), key=lambda item: (item[1].first_order, item[0][1])):
             if tx.due_ns or not tx.final:
                 tx.due_ns = 0
@@ -192,7 +198,8 @@ class TransactionBook:
             self._schedule(key, tx, now)
             return
         tx.state, tx.silent_ns = s.TRANSITIONS[tx.state, s.TOLD], 0
-        self._schedule(key, tx, now + (self._settle(tx) if tx.over else 3 * self._batch(tx)))
+        waits = self._waits
+        self._schedule(key, tx, now + (waits.settle_ns(tx) if tx.over else 3 * waits.batch_of(tx)))
         if tx.revision == 0:
             self._put(tx, judge(tx), now)
 
@@ -225,7 +232,7 @@ class TransactionBook:
             earlier = other.begins_ns < tx.begins_ns
             told = other.end_mwh if earlier else other.begin_mwh
             if not told and (other.final or earlier) and tx.start_ns is not None:
-                self._schedule(k, other, now + self._settle(other))
+                self._schedule(k, other, now + self._waits.settle_ns(other))
 
     def _wake_at_status(self, record: Status) -> None:
         for key in self._by_evse.get(record.evse_row, [])[-2:] if record.evse_row >= 0 else ():
@@ -233,7 +240,7 @@ class TransactionBook:
             free = tx.free_ns
             self._look_aside(key, tx)
             if tx.free_ns != free:
-                self._schedule(key, tx, record.at.effect_ns + self._settle(tx))
+                self._schedule(key, tx, record.at.effect_ns + self._waits.settle_ns(tx))
 
     def _decide(self, record: Operator) -> None:
         """Take in what a person decided about a transaction that has no end or is in review."""
@@ -256,14 +263,6 @@ class TransactionBook:
         self._put(tx, verdict, record.at.effect_ns)
         self._untrack(tx)
 
-    def _settle(self, tx: Tx) -> int:
-        known = int(self._devices.batch_ns[tx.node_row]) if tx.node_row >= 0 else NO_TIME
-        return self.config.settle_ns if known == NO_TIME else max(self.config.settle_ns, known + known // 2)
-
-    def _batch(self, tx: Tx) -> int:
-        known = int(self._devices.batch_ns[tx.node_row])
-        return self.config.batch_ns if known == NO_TIME else max(known, self.config.settle_ns // 3)
-
     def _look(self, key: Key, tx: Tx, order: int, now: int, *, last: bool = False) -> None:
         """Judge a transaction as it is known at `order`, journaled time `now`."""
         self._dirty.add(key)
@@ -272,11 +271,12 @@ class TransactionBook:
             if only >= 0:
                 self._place(key, tx, only)
         self._gather(key, tx, _END if last else order)
-        if self._awaits_register(tx, now) and not last:
-            self._schedule(key, tx, now + self._settle(tx))
+        if self._waits.awaits_register(tx, now) and not last:
+            self._schedule(key, tx, now + self._waits.settle_ns(tx))
             return
         if not tx.over:
-            self._note_silence(tx, now)
+            read_ns = self._registers.heard_ns(tx.evse_row) if tx.evse_row >= 0 else 0
+            self._waits.note_silence(tx, read_ns, now)
         verdict = judge(tx)
         if tx.decision is not None:
             if not differs(tx, verdict):
@@ -297,30 +297,13 @@ class TransactionBook:
         if tx.state != s.OPEN or last:
             self._put(tx, verdict, now)
 
-    def _awaits_register(self, tx: Tx, now: int) -> bool:
-        """Return whether a reading may still come that shows an end register that was not told."""
-        untold = tx.end_ns is not None and tx.end_mwh is None and not tx.final
-        longest = max(3 * self._batch(tx), self.config.batch_ns)
-        return untold and register_after(tx) is None and now - tx.end_heard_ns < longest
-
-    def _note_silence(self, tx: Tx, now: int) -> None:
-        heard = tx.heard_ns
-        if tx.evse_row >= 0:
-            heard = max(heard, self._registers.heard_ns(tx.evse_row))
-        gone = tx.free_ns is not None or tx.next_start_ns is not None
-        if not gone and now - heard < 3 * self._batch(tx):
-            tx.silent_ns = 0
-        elif not tx.silent_ns:
-            tx.silent_ns = now
-        tx.aged = tx.aged or (tx.silent_ns > 0 and now - tx.silent_ns >= self.config.review_ns)
-
     def _without_end(self, key: Key, tx: Tx, now: int, *, last: bool) -> None:
         event = s.AGED if tx.aged else s.SILENCE if tx.silent_ns else s.RETURNED
         tx.state = s.TRANSITIONS[tx.state, event]
         tx.final = tx.final or tx.aged
         if tx.final or last:
             return
-        wait = max(3 * self._batch(tx), self.config.batch_ns if tx.silent_ns else 0)
+        wait = max(3 * self._waits.batch_of(tx), self.config.batch_ns if tx.silent_ns else 0)
         gone = tx.free_ns is not None or tx.next_start_ns is not None
         aged = tx.silent_ns + self.config.review_ns if tx.silent_ns else _END
         self._schedule(key, tx, aged if gone else min(aged, now + wait))
@@ -344,6 +327,8 @@ class TransactionBook:
             ends = [t for t in (told, tx.next_start_ns) if t is not None]
             points = self._registers.points(tx.evse_row, tx.begins_ns, min(ends, default=_END))
             tx.points = [Point(*p) for p in points]
+        if tx.over and self._signatures is not None:
+            self._signatures.check(tx, self._around.serial(tx))
 
     def _look_aside(self, key: Key, tx: Tx) -> None:
         tx.plugged_ns = self._around.plugged_ns(tx)

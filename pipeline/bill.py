@@ -15,6 +15,7 @@ from models.errors import SnapshotError
 from models.outputs import CdrRow
 from models.rollups import RollupConfig, Rollups
 from models.shard import ShardBatch
+from models.signed_values import Signatures
 from models.transactions import TransactionBook, TransactionConfig
 
 VERSION: Final = 2
@@ -28,6 +29,7 @@ class BillConfig:
     rollups: RollupConfig = field(default_factory=RollupConfig)
     transactions: TransactionConfig = field(default_factory=TransactionConfig)
     plan: BillingPlan | None = None  # None: no prices, no bills
+    signatures: Signatures | None = None  # None: signed values are carried, not checked
 
 
 class BillStage:
@@ -64,7 +66,9 @@ class BillStage:
         self._energy = EnergyMeter(config.energy, archive, state["energy"])
         self._rollups = Rollups(config.rollups, state["rollups"])
         cashier = None if config.plan is None else Cashier(config.plan)
-        self._transactions = TransactionBook(config.transactions, state["transactions"], cashier)
+        self._transactions = TransactionBook(
+            config.transactions, state["transactions"], cashier, config.signatures
+        )
         self._devices: DeviceTable | None = None
         self._end = 0
         self._order, self._now_ns = 0, 0

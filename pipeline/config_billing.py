@@ -34,6 +34,13 @@ class BillingSection(Section):
     price_files: Annotated[tuple[str, ...], Field(strict=False)] = Field(
         (), description="Market prices for tariffs that follow them: CSV, aWATTar, Tibber or ENTSO-E."
     )
+    signed_values: Literal["ignore", "check", "require"] = Field(
+        "check",
+        description="check: what fails goes to review; require: what is missing or unproven too.",
+    )
+    meter_keys: str = Field(
+        "", description="Public keys of meters (TOML or JSON), beside those registered in the ledger."
+    )
     sites: Annotated[tuple[BillingSiteSection, ...], Field(strict=False)] = Field(
         (), description="Sites with a tariff or address of their own."
     )

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from connectors.meter_keys import registered_keys
+from connectors.ocmf_files import read_keys, register
 from connectors.prices import read_price_files
 from connectors.quarters import open_archive
 from models.dynamic import PriceSeries
@@ -20,6 +22,7 @@ from models.errors import ConfigError
 from models.ordering import OrderingConfig
 from models.rollups import RollupConfig
 from models.sequencing import SequencingConfig
+from models.signed_values import Signatures
 from models.tariffs import TariffError
 from models.units import NS_PER_S
 
@@ -65,6 +68,7 @@ class Stages:
                 ),
                 RollupConfig(),
                 plan=billing_plan(config.billing, config.ocpi, _prices(config)),
+                signatures=_signatures(config),
             ),
             EmitConfig(
                 influx=config.influx.enabled,
@@ -95,6 +99,15 @@ class Stages:
     def build_emit(self, shard: int, state: Any) -> EmitStage:
         """Return the emit stage of a shard."""
         return EmitStage(shard, self.emit, state)
+
+
+def _signatures(config: Config) -> Signatures | None:
+    """Return how signed values are checked: with the keys that are registered now."""
+    mode, file = config.billing.signed_values, config.billing.meter_keys
+    if mode == "ignore":
+        return None
+    keys = registered_keys(config.ledger_url())
+    return Signatures(register(keys + (read_keys(Path(file)) if file else [])), mode)
 
 
 def _prices(config: Config) -> PriceSeries | None:

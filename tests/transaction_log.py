@@ -160,11 +160,15 @@ def run(
     config: TransactionConfig | None = None,
     *,
     restore: bool = False,
+    **more: Any,
 ) -> list[SessionRow]:
-    """Return the session rows of a log, fed in pieces that end at `cuts`; `restore`: revived at each."""
+    """Return the session rows of a log, fed in pieces that end at `cuts`; `restore`: revived at each.
+
+    `more` is for the transaction book.
+    """
     config = config or TransactionConfig()
     whole = Ticker().weave(frame, {0: frame})[0]
-    order, book = OrderStage(0, ORDER), TransactionBook(config)
+    order, book = OrderStage(0, ORDER), TransactionBook(config, **more)
     out: list[SessionRow] = []
     bounds = [0, *sorted({c % len(whole) for c in cuts} - {0}), len(whole)]
     last, now, devices = 0, 0, order.devices
@@ -181,7 +185,7 @@ def run(
         if restore and first:
             saved = pickle.dumps((order.snapshot(), book.snapshot()))
             states = pickle.loads(saved)
-            order, book = OrderStage(0, ORDER, states[0]), TransactionBook(config, states[1])
+            order, book = OrderStage(0, ORDER, states[0]), TransactionBook(config, states[1], **more)
         take(order.process((0, first, whole.slice(first, end))))
     take(order.finish())
     out.extend(book.flush(last, now, devices))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -13,8 +15,9 @@ from models.batch import DECODED, TICK, TX, MessageColumns, ReadingBatch
 from models.cashier import BillingPlan, Cashier, Place
 from models.devices import DeviceTable
 from models.dynamic import Biller
+from models.ocpi_objects import session_of
 from models.outputs import CdrRow, SessionRow
-from models.records import Origin, Transaction
+from models.records import Operator, Origin, Transaction
 from models.tariffs import read
 from models.transactions import TransactionBook, TransactionConfig
 from models.units import NS_PER_MS, NS_PER_S
@@ -49,7 +52,7 @@ class Shop:
         self.sessions: list[SessionRow] = []
         self.cdrs: list[CdrRow] = []
 
-    def feed(self, effect_ns: int, record: Transaction | None) -> None:
+    def feed(self, effect_ns: int, record: Transaction | Operator | None) -> None:
         wide = np.zeros(1, np.int64)
         columns = MessageColumns(
             np.array([self.order]), wide, wide, np.zeros(1, np.int32),
@@ -143,3 +146,51 @@ def test_a_decision_is_billed_as_decided(energy: int) -> None:
     assert credit["total_cost"]["excl_vat"] == -2.5
     assert new["total_energy"] == energy / 1_000_000
     assert shop.cdrs[2].last_updated_ms == (T0 + 2 * HOUR) // NS_PER_MS
+
+
+def test_a_bill_that_is_discarded_later_is_credited() -> None:
+    shop = Shop(TARIFF)
+    shop.tell(T0, "Started", 0, 1_000_000_000)
+    shop.tell(T0 + HOUR, "Ended", 1, 1_010_000_000)
+    shop.tick(T0 + HOUR + 180 * NS_PER_S)
+    book = shop.book
+    key, tx = next(iter(book._all.items()))
+    tx.decision = {"decision": "discard", "energy_mwh": None, "reason": "a test", "by": "ana", "at": 1}
+    book._schedule(key, tx, T0 + 2 * HOUR)
+    shop.tick(T0 + 2 * HOUR)
+    assert [(cdr.credit, cdr.credit_reference_id) for cdr in shop.cdrs] == [
+        (False, None), (True, shop.cdrs[0].id),
+    ]  # fmt: skip
+    assert json.loads(shop.cdrs[1].body)["total_cost"] == {"excl_vat": -2.5, "incl_vat": -2.75}
+    assert (shop.sessions[-1].energy_mwh, shop.sessions[-1].body["cdr_ids"]) == (0, [shop.cdrs[1].id])
+
+
+def test_a_decided_session_that_named_no_evse_is_billed() -> None:
+    shop = Shop(TARIFF)
+    shop.evse = -1
+    shop.tell(T0, "Started", 0, 1_000_000_000)
+    shop.tell(T0 + HOUR, "Ended", 1, 1_010_000_000)
+    shop.tick(T0 + HOUR + 180 * NS_PER_S)
+    assert shop.sessions[-1].state == "review"
+    at = Origin(order=shop.order, pos=shop.order, recv_ns=T0, effect_ns=T0 + 2 * HOUR, node_row=-1)
+    body = {"site": "site", "station": "cp1", "transaction_id": "t1", "decision": "bill", "by": "ana"}
+    shop.feed(T0 + 2 * HOUR, Operator(at=at, topic="review", body=body | {"reason": "seen"}))
+    [cdr] = shop.cdrs
+    assert json.loads(cdr.body)["cdr_location"]["connector_power_type"] == "AC_3_PHASE"
+    assert json.loads(cdr.body)["total_energy"] == 10
+
+
+def test_partners_see_whose_session_it_is_and_what_it_cost() -> None:
+    shop = Shop(TARIFF)
+    shop.tell(T0, "Started", 0, 1_000_000_000)
+    token = shop.sessions[-1].body["cdr_token"]
+    assert (token["country_code"], token["party_id"], token["type"]) == ("DE", "CHS", "OTHER")
+    shop.tell(T0 + HOUR, "Ended", 1, 1_010_000_000)
+    shop.tick(T0 + HOUR + 180 * NS_PER_S)
+    body = shop.sessions[-1].body
+    assert body["total_cost"] == {"excl_vat": "2.50", "incl_vat": "2.75"}
+    row = msgspec.structs.asdict(shop.sessions[-1])
+    session = session_of(row, "DE", "CHS", "USD")
+    assert session is not None
+    assert session["total_cost"] == {"excl_vat": Decimal("2.5"), "incl_vat": Decimal("2.75")}
+    assert (session["currency"], session["cdr_token"]) == ("EUR", token)
