@@ -9,7 +9,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKeyConstraint, Index, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    String,
+    Table,
+    Text,
+    and_,
+    case,
+    select,
+)  # fmt: skip
 
 from ._ledger_tables import metadata
 
@@ -89,6 +101,51 @@ cdrs: Final = Table(
     Index("cdrs_by_change", "changed"),
     Index("cdrs_by_update", "last_updated_ms"),
     Index("cdrs_by_session", "site", "station", "transaction_id"),
+)
+
+# What sessions have cost so far; a complete one's price is in its body.
+running_costs: Final = Table(
+    "running_costs",
+    metadata,
+    *_session_key(),
+    Column("evse", BigInteger),
+    Column("time_ms", BigInteger, nullable=False),
+    Column("energy_mwh", BigInteger, nullable=False),
+    Column("currency", String, nullable=False),
+    Column("total_excl", String, nullable=False),
+    Column("total_incl", String, nullable=False),
+    Column("tariff_id", String, nullable=False),
+    Column("final", Boolean, nullable=False),
+    _changed(),
+    Index("running_costs_by_change", "changed"),
+)
+
+# Amounts are decimal text. Nothing of a card is ever stored.
+payments: Final = Table(
+    "payments",
+    metadata,
+    Column("site", String, primary_key=True),
+    Column("authorization_reference", String, primary_key=True),
+    Column("change", BigInteger, nullable=False),
+    Column("state", String, nullable=False),
+    Column("station", String, nullable=False),
+    Column("evse", BigInteger),
+    Column("transaction_id", String, nullable=False),
+    Column("token_type", String, nullable=False),
+    Column("token_hash", String, nullable=False),
+    Column("currency", String, nullable=False),
+    Column("authorized", String),
+    Column("cost", String),
+    Column("settled", String),
+    Column("psp_reference", String, nullable=False),
+    Column("problem", Text, nullable=False),
+    Column("authorized_ms", BigInteger),
+    Column("stop_asked_ms", BigInteger),
+    Column("settled_ms", BigInteger),
+    Column("changed_ms", BigInteger, nullable=False),
+    _changed(),
+    Index("payments_by_change", "changed"),
+    Index("payments_by_session", "site", "station", "transaction_id"),
 )
 
 tariffs: Final = Table(
@@ -200,7 +257,28 @@ site_months: Final = Table(
     Index("site_months_by_start", "site", "start_ms"),
 )
 
+#: Sessions with what those that run have cost so far; `known_ms`: when the newest of both was told.
+_running: Final = sessions.c.state.in_(("open", "incomplete"))
+_costs: Final = and_(
+    *(sessions.c[name] == running_costs.c[name] for name in ("site", "station", "transaction_id")), _running
+)
+sessions_now: Final = (
+    select(
+        sessions,
+        case(
+            (running_costs.c.time_ms > sessions.c.updated_ms, running_costs.c.time_ms),
+            else_=sessions.c.updated_ms,
+        ).label("known_ms"),
+        running_costs.c.energy_mwh.label("cost_energy_mwh"),
+        running_costs.c.total_excl,
+        running_costs.c.total_incl,
+        running_costs.c.currency.label("cost_currency"),
+    )
+    .select_from(sessions.outerjoin(running_costs, _costs))
+    .subquery("sessions_now")
+)
+
 TABLES: Final = (
-    sessions, session_revisions, cdrs, tariffs, reviews, api_tokens, meter_keys, ocpi_parties, ocpi_tokens,
-    ocpi_deliveries, site_months,
+    sessions, session_revisions, cdrs, running_costs, payments, tariffs, reviews, api_tokens, meter_keys,
+    ocpi_parties, ocpi_tokens, ocpi_deliveries, site_months,
 )  # fmt: skip

@@ -15,6 +15,7 @@ _FROM: Final[dict[str, tuple[str, ...]]] = {
         "ALTER TABLE intervals ADD COLUMN changed BIGINT DEFAULT '0' NOT NULL",
         "CREATE INDEX intervals_by_change ON intervals (changed)",
     ),
+    "2": (),
 }
 
 

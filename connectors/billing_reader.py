@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, Table, and_, case, func, inspect, or_, select, text, tuple_
+from sqlalchemy import Connection, FromClause, Table, and_, case, func, inspect, or_, select, text, tuple_
 
 from models.batch import I64
 from models.errors import StorageError
@@ -36,6 +36,8 @@ TABLES: Final = {
     "cdrs": b.cdrs,
     "tariffs": b.tariffs,
     "reviews": b.reviews,
+    "payments": b.payments,
+    "costs": b.running_costs,
 }
 _JSON: Final = ("body", "flags")
 
@@ -142,18 +144,20 @@ class BillingReader:
                 yield decoded(dict(row))
 
     def session(self, site: str, station: str, transaction_id: str) -> Row | None:
-        """Return a session with all its ``revisions`` and ``decisions``."""
-        s, r, d = b.sessions, b.session_revisions, b.reviews
+        """Return a session with all its ``revisions``, ``decisions`` and its running ``cost`` (or None)."""
+        s, r, d, c = b.sessions, b.session_revisions, b.reviews, b.running_costs
         key = (site, station, transaction_id)
         with self.connected() as db:
             found = db.execute(select(s).where(_is(s, key))).mappings().first()
             if found is None:
                 return None
             revisions = db.execute(select(r).where(_is(r, key)).order_by(r.c.revision)).mappings().all()
+            cost = db.execute(select(c).where(_is(c, key))).mappings().first()
             decisions = db.execute(select(d).where(_is(d, key)).order_by(d.c.changed)).mappings().all()
         return decoded(dict(found)) | {
             "revisions": [decoded(dict(row)) for row in revisions],
             "decisions": [dict(row) for row in decisions],
+            "cost": None if cost is None else dict(cost),
         }
 
     def cdr(self, id_: str) -> Row | None:
@@ -182,14 +186,14 @@ class BillingReader:
                 row["decision"] = dict(found) if found else None
         return rows
 
-    def count(self, table: Table, *conditions: Any) -> int:
+    def count(self, table: FromClause, *conditions: Any) -> int:
         """Return how many rows fulfil `conditions`."""
         with self.connected() as db:
             return int(db.execute(select(func.count()).select_from(table).where(*conditions)).scalar_one())
 
     def rows(
         self,
-        table: Table,
+        table: FromClause,
         *conditions: Any,
         order: Sequence[Any] = (),
         limit: int | None = None,

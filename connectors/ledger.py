@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Table, delete, func, insert, inspect, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import Insert
 
+from models.billing_rows import CostRow, PaymentRow
 from models.errors import Refused, StorageError
 from models.ocpi_objects import emsp_of
 from models.outputs import (
@@ -132,6 +133,8 @@ _UPSERTS: Final[dict[str, tuple[type, tuple[_Upsert, ...]]]] = {
     ),
     "cdrs": (CdrRow, (_Upsert(b.cdrs, _cdr_row),)),
     "tariffs": (TariffRow, (_Upsert(b.tariffs, _plain_row, "last_updated_ms"),)),
+    "costs": (CostRow, (_Upsert(b.running_costs, _plain_row, "time_ms", equal=True),)),
+    "payments": (PaymentRow, (_Upsert(b.payments, _plain_row, "change"),)),
     "dead": (Dead, (_Upsert(t.dead, _dead_row),)),
 }
 

@@ -49,6 +49,11 @@ class Around:
         if evse_row >= 0:
             self._evses.setdefault(station_row, set()).add(evse_row)
 
+    def evses_of(self, site_row: int, devices: DeviceTable) -> int:
+        """Return how many EVSEs a site is known to have."""
+        own = (evses for row, evses in self._evses.items() if int(devices.station_site[row]) == site_row)
+        return sum(len(evses) for evses in own)
+
     def only_evse(self, station_row: int) -> int:
         """Return the EVSE of a station that has but one, else -1."""
         known = self._evses.get(station_row, set())

@@ -28,7 +28,7 @@ def with_bill(
 
     What was billed and is discarded is credited.
     """
-    row = msgspec.structs.replace(row, body=row.body | cashier.who(row))
+    row = msgspec.structs.replace(row, body=row.body | cashier.who(row, tx.payment))
     sent = msgspec.msgpack.decode(tx.billed, type=Sale) if tx.billed else None
     known = verdict.begin_mwh is not None and verdict.end_mwh is not None and row.energy_mwh is not None
     discarded = (tx.decision or {}).get("decision") == "discard"
@@ -47,10 +47,11 @@ def with_bill(
         verdict.end_mwh,
         row.energy_mwh,
         [(p.time_ns // NS_PER_MS, p.reg_mwh) for p in tx.points],
-        _connector(devices, tx.evse_row),
+        connector_of(devices, tx.evse_row),
         tx.revision,
         now_ns // NS_PER_MS,
     )
+    sale = msgspec.structs.replace(sale, at_start=tx.at_start, authorization_reference=tx.payment)
     try:
         cdrs, price = cashier.bill(sale, sent)
     except TariffError as error:
@@ -68,7 +69,7 @@ def with_bill(
     return msgspec.structs.replace(row, body=body), cdrs
 
 
-def _connector(devices: DeviceTable, evse: int) -> Connector:
+def connector_of(devices: DeviceTable, evse: int) -> Connector:
     """Return the connector of an EVSE; of none (a decided transaction that named no EVSE) the usual one."""
     if evse < 0:
         return Connector("IEC_62196_T2", "AC_3_PHASE", fixed_cable=False)

@@ -79,6 +79,8 @@ class TransactionConfig:
         Longest time between two meter messages of nodes that do not declare it.
     review_ns : int
         From the last sign of a transaction without end to review. Source: CONVENTIONS, 7 days.
+    cost_ns : int
+        The running cost is told at most this often; 0: never.
     keep_ns : int
         How long a final transaction is kept for messages that come late.
     keep_max : int
@@ -88,6 +90,7 @@ class TransactionConfig:
     settle_ns: int = 120 * NS_PER_S
     batch_ns: int = 900 * NS_PER_S
     review_ns: int = 7 * 86_400 * NS_PER_S
+    cost_ns: int = 60 * NS_PER_S
     keep_ns: int = 8 * 86_400 * NS_PER_S
     keep_max: int = 50_000
 
@@ -150,6 +153,10 @@ class Tx(msgspec.Struct, kw_only=True):
     silent_ns: int = 0  # journaled time since which it is incomplete, 0 when it is not
     aged: bool = False  # incomplete for too long
     late: bool = False
+    cost_due_ns: int = 0  # journaled time at which its cost is told next, 0 = never
+    cost: list[Any] = []  # energy and totals as told last
+    payment: str = ""  # authorization reference of the payment that it was authorised with
+    at_start: dict[str, Any] | None = None  # what the site did, where its prices depend on it
     due_ns: int = 0  # journaled time at which it is looked at again, 0 = never
     state: str = OPEN
     final: bool = False  # was complete or in review once

@@ -93,6 +93,8 @@ class Sale(msgspec.Struct, frozen=True, kw_only=True):
     hardware: Connector
     signed: list[Any]
     made_ms: int
+    at_start: dict[str, Any] | None = None  # what the site did when it began, where the price depends on it
+    authorization_reference: str = ""
 
 
 def sale_of(
@@ -156,6 +158,8 @@ class Cashier:
             return [], {}
         priced = self._priced(place, sale)
         summary = priced.rated.price.to_json() | {"snapshot": msgspec.to_builtins(priced.snapshot)}
+        if sale.at_start is not None:
+            summary["at_start"] = sale.at_start
         try:
             new = self._cdr(place, sale, priced)
         except ValidationError as error:
@@ -179,13 +183,15 @@ class Cashier:
         again = msgspec.structs.replace(sent, revision=revision, made_ms=made_ms)
         return [self._row(again, old)]
 
-    def who(self, row: SessionRow) -> dict[str, Any]:
+    def who(self, row: SessionRow, reference: str) -> dict[str, Any]:
         """Return what partners see of a session beside its own fields: whose it is, and in which currency."""
         place = self.plan.place(row.site)
         if place is None:
             return {}
         token = self._token(row.token_type, row.token_hash)
         shown: dict[str, Any] = {"cdr_token": token, "auth_method": "WHITELIST"}
+        if reference:
+            shown |= {"auth_method": "AUTH_REQUEST", "authorization_reference": reference[:_SHORT]}
         return shown | {"currency": str(place.biller.tariff.currency)}
 
     def _token(self, kind: str, token_hash: str) -> dict[str, str]:
@@ -202,11 +208,27 @@ class Cashier:
             "contract_id": uid,
         }
 
+    def price(self, sale: Sale) -> dict[str, Any] | None:
+        """Return what a session costs as it stands, None where its site has no tariff.
+
+        Raises
+        ------
+        TariffError
+            If it cannot be priced.
+        """
+        place = self.plan.place(sale.site)
+        if place is None:
+            return None
+        price = place.biller.rated(_transaction(sale), prices=self.plan.prices, **_site(sale)).price
+        return {
+            "total_excl": f"{price.net_rounded:f}",
+            "total_incl": f"{price.gross_rounded:f}",
+            "currency": price.tariff.currency,
+            "tariff_id": price.tariff.id,
+        }
+
     def _priced(self, place: Place, sale: Sale) -> Bill:
-        transaction = Transaction(
-            start_ms=sale.start_ms, end_ms=sale.end_ms, readings=sale.readings, spans=sale.spans
-        )
-        return place.biller.bill(transaction, prices=self.plan.prices)
+        return place.biller.bill(_transaction(sale), prices=self.plan.prices, **_site(sale))
 
     def _cdr(self, place: Place, sale: Sale, bill: Bill) -> Cdr:
         plan = self.plan
@@ -215,7 +237,8 @@ class Cashier:
             party_id=plan.party_id,
             id=cdr_id(sale.site, sale.station, sale.transaction_id, sale.revision),
             token=CdrToken.model_validate(self._token(sale.token_type, sale.token_hash)),
-            auth_method="WHITELIST",
+            auth_method="AUTH_REQUEST" if sale.authorization_reference else "WHITELIST",
+            authorization_reference=sale.authorization_reference[:_SHORT] or None,
             location=_location(place, sale),
             last_updated=_time(sale.made_ms),
             session_id=sale.transaction_id[:_SHORT],
@@ -236,6 +259,16 @@ class Cashier:
             last_updated_ms=sale.made_ms,
             body=_text(cdr),
         )
+
+
+def _transaction(sale: Sale) -> Transaction:
+    return Transaction(start_ms=sale.start_ms, end_ms=sale.end_ms, readings=sale.readings, spans=sale.spans)
+
+
+def _site(sale: Sale) -> dict[str, Any]:
+    """Return what the site did when the session began, as pricing asks for it."""
+    known = sale.at_start or {}
+    return {"occupancy": known.get("occupancy"), "site_kw": known.get("site_kw")}
 
 
 def _location(place: Place, sale: Sale) -> CdrLocation:

@@ -18,6 +18,7 @@ from .pricing import CompiledTariff, compile_tariff
 from .rating import Rated, Transaction, rate
 from .tariffs._dynamic import Context, Resolved, digest, resolved
 from .tariffs._ocpi_types import TariffError
+from .tariffs.adaptive import AdaptiveTariff
 from .tariffs.ocpi import Tariff221, Tariff230
 from .tariffs.ocpp21 import OcppTariff
 
@@ -75,6 +76,7 @@ class Biller:
         self.tariff = tariff
         self._time_zone = time_zone
         self._version = digest(_json(tariff))
+        self.asks_site = _asks_site(tariff)
         self._plain = isinstance(tariff, Tariff221 | Tariff230 | OcppTariff)
         self._kept: dict[int, tuple[Any, CompiledTariff]] = {}
 
@@ -156,6 +158,16 @@ class Biller:
 def _json(tariff: Any) -> dict[str, Any]:
     data: dict[str, Any] = tariff.to_json()
     return data
+
+
+def _asks_site(tariff: Any) -> bool:
+    """Return whether a tariff, or one inside it, depends on what a site does when a session starts."""
+    inner = getattr(tariff, "_inner", ())
+    if isinstance(tariff, AdaptiveTariff):
+        return True
+    return any(
+        _asks_site(each) for each in (inner if isinstance(inner, tuple) else (inner,)) if each is not None
+    )
 
 
 def demand_charge(tariff: Any, day: Any) -> Decimal:

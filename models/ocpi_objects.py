@@ -124,7 +124,7 @@ def session_of(
     ----------
     row : mapping
         With `body` as data; ``cdr_token``, ``auth_method``, ``authorization_reference``, ``currency`` and
-        ``total_cost`` are taken from there.
+        ``total_cost`` are taken from there; of one that runs, cost and energy so far from the row itself.
     country_code, party_id : str
         The operator.
     currency : str
@@ -139,7 +139,7 @@ def session_of(
         "party_id": party_id,
         "id": short_id(row["site"], row["station"], row["transaction_id"]),
         "start_date_time": date_time(row["start_ms"]),
-        "kwh": kwh(row["energy_mwh"] or 0),
+        "kwh": kwh(row.get("cost_energy_mwh") or row["energy_mwh"] or 0),
         "cdr_token": dict(token),
         "auth_method": body.get("auth_method", "WHITELIST"),
         "location_id": row["site"][:_ID_LENGTH],
@@ -147,13 +147,16 @@ def session_of(
         "connector_id": str(row["connector"] or 1),
         "currency": body.get("currency", currency),
         "status": _STATUS.get(row["state"], "ACTIVE"),
-        "last_updated": date_time(row["updated_ms"]),
+        "last_updated": date_time(row.get("known_ms") or row["updated_ms"]),
     }
     if row["end_ms"] is not None and row["state"] in ("complete", "credited"):
         out["end_date_time"] = date_time(row["end_ms"])
     for name in ("authorization_reference", "meter_id", "total_cost", "charging_periods"):
         if body.get(name) is not None:
             out[name] = body[name]
+    if row.get("total_excl") is not None:
+        out |= {"currency": row["cost_currency"]}
+        out["total_cost"] = {"excl_vat": row["total_excl"], "incl_vat": row["total_incl"]}
     if isinstance(out.get("total_cost"), Mapping):
         out["total_cost"] = {name: Decimal(str(value)) for name, value in out["total_cost"].items()}
     return out

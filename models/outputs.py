@@ -29,6 +29,8 @@ STREAMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "sessions": ("msgpack list of SessionRow", ("ledger",)),
     "cdrs": ("msgpack list of CdrRow", ("ledger", "ocpi")),
     "tariffs": ("msgpack list of TariffRow", ("ledger",)),
+    "costs": ("msgpack list of models.billing_rows.CostRow", ("ledger",)),
+    "payments": ("msgpack list of models.billing_rows.PaymentRow", ("ledger",)),
     "publish": ("msgpack list of Publish", ("mqtt",)),
     "notices": ("msgpack list of models.notices.Notice", ("notify",)),
 }

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from .batch import MessageColumns, ReadingBatch
 from .devices import DeviceTable
-from .outputs import Account, CdrRow, FindingAction, FindingChange, IntervalRow, RollupRows, SessionRow
+from .outputs import (
+    Account,
+    CdrRow,
+    FindingAction,
+    FindingChange,
+    IntervalRow,
+    Publish,
+    RollupRows,
+    SessionRow,
+)
 from .records import Dead, Record
 
 
@@ -36,3 +46,5 @@ class ShardBatch:
     rollups: list[RollupRows] = field(default_factory=list)
     sessions: list[SessionRow] = field(default_factory=list)
     cdrs: list[CdrRow] = field(default_factory=list)
+    publishes: list[Publish] = field(default_factory=list)
+    reported: dict[str, list[Any]] = field(default_factory=dict)  # further streams: name -> records

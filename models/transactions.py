@@ -8,25 +8,27 @@ times the node's `batch_s`), an end that never comes is noticed by silence, and 
 
 from __future__ import annotations
 
-import heapq
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
 from . import _tx_state as s
-from ._tx_around import Around, forgettable, look_around, new_tx, speaks_for_itself
-from ._tx_billing import with_bill
+from ._tx_around import forgettable, new_tx, speaks_for_itself
+from ._tx_gather import END, Gathered
 from ._tx_judge import Verdict, judge
-from ._tx_registers import RegisterTracks
 from ._tx_rows import BILL, differs, read_decision, session_body, session_row
-from ._tx_state import Point, TransactionConfig, Tx
+from ._tx_schedule import COST, LOOK, Key, Schedule
+from ._tx_state import TransactionConfig, Tx
+from ._tx_till import Takings, Till, at_start
 from ._tx_times import Waits
-from .batch import TICK, MessageColumns, ReadingBatch
+from .batch import I64, TICK, MessageColumns, ReadingBatch
 from .cashier import Cashier
 from .devices import DeviceTable
 from .errors import SnapshotError
-from .outputs import CdrRow, SessionRow
+from .outputs import SessionRow
+from .payments import KIND as PAYMENT
+from .payments import read_payment
 from .records import Birth, Link, Operator, Record, Status, Transaction
 from .signed_values import Signatures
 from .units import NS_PER_MS
@@ -34,9 +36,6 @@ from .units import NS_PER_MS
 __all__ = ["TransactionBook", "TransactionConfig"]
 
 VERSION: Final = 2
-_END: Final = int(np.iinfo(np.int64).max)
-
-Key = tuple[int, str]  # station row, transaction id
 
 
 class TransactionBook:
@@ -66,27 +65,22 @@ class TransactionBook:
         signatures: Signatures | None = None,
     ) -> None:
         self.config = config
-        self._cashier, self._signatures = cashier, signatures
-        self.cdrs: list[CdrRow] = []  # bills since they were last taken
         state = resume_state or {"version": VERSION}
         if state["version"] != VERSION:
             raise SnapshotError(
                 f"transactions have version {state['version']!r}, this program reads {VERSION}"
             )
-        self._registers = RegisterTracks(state.get("registers"))
-        self._around = Around(state.get("around"))
+        self._till = Till(cashier, config.cost_ns, state.get("till"))
         self._encoded: dict[Key, bytes] = {(row, tx): data for row, tx, data in state.get("all", [])}
         self._all: dict[Key, Tx] = {
             key: msgspec.msgpack.decode(data, type=Tx) for key, data in self._encoded.items()
         }
-        self._by_evse: dict[int, list[Key]] = {}
-        #: (when, order of the first message, id, station): rows of the device table decide nothing
-        self._heap: list[tuple[int, int, str, int]] = []
+        self._near = Gathered(state, self._all, signatures)
+        self._schedule = Schedule()
         for key, tx in sorted(self._all.items(), key=lambda item: (item[1].first_order, item[0][1])):
-            self._by_evse.setdefault(tx.evse_row, []).append(key)
-            if tx.due_ns:
-                self._heap.append((tx.due_ns, tx.first_order, key[1], key[0]))
-        heapq.heapify(self._heap)
+            self._near.by_evse.setdefault(tx.evse_row, []).append(key)
+            self._schedule.push(key, tx, LOOK)
+            self._schedule.push(key, tx, COST)
         self._dirty: set[Key] = set()
         self._out: list[SessionRow] = []
         self._at = -1  # order of what is being taken in
@@ -103,7 +97,7 @@ class TransactionBook:
     ) -> list[SessionRow]:
         """Take in one batch; return the transactions that changed, in the order of what changed them."""
         self._devices, self._waits.batch_ns = devices, devices.batch_ns
-        self._registers.begin(rows, late, devices)
+        self._near.registers.begin(rows, late, devices)
         ticks = np.flatnonzero(messages.kind == TICK)
         tick_order, tick_ns = messages.order[ticks], messages.effect_ns[ticks]
         for record in records:
@@ -111,8 +105,8 @@ class TransactionBook:
                 self._ticks_until(record.at.order, tick_order, tick_ns)
                 self._at = record.at.order
                 self._take(record)
-        self._ticks_until(_END, tick_order, tick_ns)
-        self._registers.finish()
+        self._ticks_until(END, tick_order, tick_ns)
+        self._near.registers.finish()
         out, self._out = self._out, []
         return out
 
@@ -126,38 +120,46 @@ class TransactionBook:
         out, self._out = self._out, []
         return out
 
-    def _ticks_until(self, order: int, tick_order: Any, tick_ns: Any) -> None:
+    def _ticks_until(self, order: int, tick_order: I64, tick_ns: I64) -> None:
         """Let the ticks below `order` look at what is due."""
-        while self._heap:
-            k = int(np.searchsorted(tick_ns, self._heap[0][0]))
-            # only ticks that come after what scheduled it, also within the same second
-            k = max(k, int(np.searchsorted(tick_order, self._at, side="right")))
-            if k >= len(tick_order) or tick_order[k] >= order:
-                return
-            due, _, tx_id, station = heapq.heappop(self._heap)
-            tx = self._all.get((station, tx_id))
-            if tx is None or tx.due_ns != due:
-                continue
-            tx.due_ns = 0
-            self._at = int(tick_order[k]) - 1  # others may be due at the same tick
-            self._look((station, tx_id), tx, int(tick_order[k]), int(tick_ns[k]))
+        due = self._schedule.due(self._all, self._at, order, tick_order, tick_ns)
+        for key, tx, what, tick, now in due:
+            self._at = tick - 1
+            if what == LOOK:
+                self._look(key, tx, tick, now)
+            else:
+                self._tell_cost(key, tx, tick, now)
 
-    def _schedule(self, key: Key, tx: Tx, due_ns: int) -> None:
+    def _tell_cost(self, key: Key, tx: Tx, order: int, now: int) -> None:
+        """Tell what a transaction has cost until now, and when to tell it again."""
+        self._dirty.add(key)
+        if not tx.final and tx.evse_row >= 0:
+            self._near.gather(key, tx, order, self._devices)
+            self._till.running(tx, judge(tx), self._devices, now)
+            self._schedule_cost(key, tx, now)
+
+    def _schedule_cost(self, key: Key, tx: Tx, now: int) -> None:
+        tx.cost_due_ns = self._till.next_cost_ns(tx, now)
+        self._schedule.push(key, tx, COST)
+
+    def _look_later(self, key: Key, tx: Tx, due_ns: int) -> None:
         if tx.due_ns != due_ns:
             tx.due_ns = due_ns
-            heapq.heappush(self._heap, (due_ns, tx.first_order, key[1], key[0]))
+            self._schedule.push(key, tx, LOOK)
         self._dirty.add(key)
 
     def _take(self, record: Transaction | Status | Operator | Birth | Link) -> None:
         if isinstance(record, Operator):
             if record.topic == "review":
                 self._decide(record)
+            elif record.topic == PAYMENT:
+                self._pay(record)
         elif isinstance(record, Status):
-            self._around.heard(record.station_row, record.evse_row)
-            self._around.status(record)
+            self._near.around.heard(record.station_row, record.evse_row)
+            self._near.around.status(record)
             self._wake_at_status(record)
         elif isinstance(record, Transaction):
-            self._around.heard(record.station_row, record.evse_row)
+            self._near.around.heard(record.station_row, record.evse_row)
             self._transaction(record)
         else:
             self._declared(record)
@@ -169,8 +171,8 @@ class TransactionBook:
             own = devices.stations[record.station_row] if isinstance(record, Link) else devices.nodes[node]
             station = devices.find_station(site, item.st or own)
             evse = devices.find_evse(station, item.evse)
-            self._around.heard(station, evse)
-            self._around.declared(evse, item, record.at)
+            self._near.around.heard(station, evse)
+            self._near.around.declared(evse, item, record.at)
 
     def _transaction(self, record: Transaction) -> None:
         key = (record.station_row, record.tx_id)
@@ -178,7 +180,7 @@ class TransactionBook:
         if tx is None:
             tx = self._new(key, record)
         elif tx.evse_row < 0 and record.evse_row >= 0:
-            self._place(key, tx, record.evse_row)
+            self._near.place(key, tx, record.evse_row, self._devices, self._at)
         self._tell(key, tx, record)
 
     def _tell(self, key: Key, tx: Tx, record: Transaction) -> None:
@@ -190,57 +192,67 @@ class TransactionBook:
         if not changed:
             return
         if tx.evse_row >= 0:
-            self._registers.advance(tx.evse_row, record.at.order)
-            self._look_aside(key, tx)
+            self._near.registers.advance(tx.evse_row, record.at.order)
+            self._near.look_aside(key, tx)
         if (start, end) != (tx.start_ns, tx.end_ns):
             self._wake_others(key, tx, now)
+        if not tx.final and tx.start_ns is not None:
+            self._began(key, tx, record.at.order, now)
         if tx.final:
-            self._schedule(key, tx, now)
+            self._look_later(key, tx, now)
             return
         tx.state, tx.silent_ns = s.TRANSITIONS[tx.state, s.TOLD], 0
         waits = self._waits
-        self._schedule(key, tx, now + (waits.settle_ns(tx) if tx.over else 3 * waits.batch_of(tx)))
+        self._look_later(key, tx, now + (waits.settle_ns(tx) if tx.over else 3 * waits.batch_of(tx)))
         if tx.revision == 0:
             self._put(tx, judge(tx), now)
+
+    def _began(self, key: Key, tx: Tx, order: int, now: int) -> None:
+        """Fix what a start fixes: prices that depend on the site, the payment; tell the cost from now on."""
+        self._till.match(tx, now)
+        if tx.at_start is None and self._till.asks_site(tx.site):
+            others = [(k, o) for k, o in self._all.items() if o.site == tx.site and k != key]
+            known = [(o, self._near.points_of(o, order)) for _, o in others]
+            evses = self._near.around.evses_of(int(self._devices.station_site[tx.station_row]), self._devices)
+            tx.at_start = at_start(tx, known, evses)
+        if not tx.cost_due_ns:
+            self._schedule_cost(key, tx, now)
 
     def _new(self, key: Key, record: Transaction) -> Tx:
         tx = new_tx(record, self._devices)
         self._all[key] = tx
-        self._by_evse.setdefault(-1, []).append(key)
+        self._near.by_evse.setdefault(-1, []).append(key)
         if record.evse_row >= 0:
-            self._place(key, tx, record.evse_row)
+            self._near.place(key, tx, record.evse_row, self._devices, self._at)
         self._prune(record.at.effect_ns)
         return tx
 
-    def _place(self, key: Key, tx: Tx, evse: int) -> None:
-        """Note at which EVSE a transaction is."""
-        self._by_evse[tx.evse_row].remove(key)
-        tx.evse_row, tx.evse = evse, int(self._devices.evse_id[evse])
-        self._by_evse.setdefault(evse, []).append(key)
-        self._registers.advance(evse, self._at)
-        if not tx.final:
-            self._registers.track(evse, True)
-
-    def _others(self, key: Key, tx: Tx) -> list[tuple[Key, Tx]]:
-        if tx.evse_row < 0:
-            return []
-        return [(k, self._all[k]) for k in self._by_evse[tx.evse_row] if k != key]
-
     def _wake_others(self, key: Key, tx: Tx, now: int) -> None:
         """Look again at neighbours whose begin or end may hang on this one."""
-        for k, other in self._others(key, tx):
+        for k, other in self._near.others(key, tx):
             earlier = other.begins_ns < tx.begins_ns
             told = other.end_mwh if earlier else other.begin_mwh
             if not told and (other.final or earlier) and tx.start_ns is not None:
-                self._schedule(k, other, now + self._waits.settle_ns(other))
+                self._look_later(k, other, now + self._waits.settle_ns(other))
 
     def _wake_at_status(self, record: Status) -> None:
-        for key in self._by_evse.get(record.evse_row, [])[-2:] if record.evse_row >= 0 else ():
+        for key in self._near.by_evse.get(record.evse_row, [])[-2:] if record.evse_row >= 0 else ():
             tx = self._all[key]
             free = tx.free_ns
-            self._look_aside(key, tx)
+            self._near.look_aside(key, tx)
             if tx.free_ns != free:
-                self._schedule(key, tx, record.at.effect_ns + self._waits.settle_ns(tx))
+                self._look_later(key, tx, record.at.effect_ns + self._waits.settle_ns(tx))
+
+    def _pay(self, record: Operator) -> None:
+        """Take in what a payment system says, and let the running transactions of its station look for it."""
+        word = read_payment(record.body)
+        now = record.at.effect_ns
+        self._till.paid(word, now)
+        station = self._devices.find_station(word.site, word.station)
+        for key, tx in self._all.items():
+            if key[0] == station and not tx.payment and not tx.final:
+                self._till.match(tx, now)
+                self._dirty.add(key)
 
     def _decide(self, record: Operator) -> None:
         """Take in what a person decided about a transaction that has no end or is in review."""
@@ -253,7 +265,7 @@ class TransactionBook:
             return
         if body.get("session_revision") not in (None, tx.revision):
             return  # it was about another revision
-        self._gather(key, tx, record.at.order)
+        self._near.gather(key, tx, record.at.order, self._devices)
         verdict = judge(tx)
         if decision["decision"] == BILL and decision["energy_mwh"] is None and verdict.energy_mwh is None:
             return  # there is no energy to bill
@@ -261,21 +273,21 @@ class TransactionBook:
         tx.state = s.TRANSITIONS[tx.state, s.DECIDED]
         self._dirty.add(key)
         self._put(tx, verdict, record.at.effect_ns)
-        self._untrack(tx)
+        self._near.untrack(tx)
 
     def _look(self, key: Key, tx: Tx, order: int, now: int, *, last: bool = False) -> None:
         """Judge a transaction as it is known at `order`, journaled time `now`."""
         self._dirty.add(key)
         if tx.evse_row < 0:
-            only = self._around.only_evse(tx.station_row)
+            only = self._near.around.only_evse(tx.station_row)
             if only >= 0:
-                self._place(key, tx, only)
-        self._gather(key, tx, _END if last else order)
+                self._near.place(key, tx, only, self._devices, self._at)
+        self._near.gather(key, tx, END if last else order, self._devices)
         if self._waits.awaits_register(tx, now) and not last:
-            self._schedule(key, tx, now + self._waits.settle_ns(tx))
+            self._look_later(key, tx, now + self._waits.settle_ns(tx))
             return
         if not tx.over:
-            read_ns = self._registers.heard_ns(tx.evse_row) if tx.evse_row >= 0 else 0
+            read_ns = self._near.registers.heard_ns(tx.evse_row) if tx.evse_row >= 0 else 0
             self._waits.note_silence(tx, read_ns, now)
         verdict = judge(tx)
         if tx.decision is not None:
@@ -293,7 +305,7 @@ class TransactionBook:
         else:
             self._without_end(key, tx, now, last=last)
         if tx.final:
-            self._untrack(tx)
+            self._near.untrack(tx)
         if tx.state != s.OPEN or last:
             self._put(tx, verdict, now)
 
@@ -305,46 +317,8 @@ class TransactionBook:
             return
         wait = max(3 * self._waits.batch_of(tx), self.config.batch_ns if tx.silent_ns else 0)
         gone = tx.free_ns is not None or tx.next_start_ns is not None
-        aged = tx.silent_ns + self.config.review_ns if tx.silent_ns else _END
-        self._schedule(key, tx, aged if gone else min(aged, now + wait))
-
-    def _gather(self, key: Key, tx: Tx, order: int) -> None:
-        """Note what readings, neighbours and the station say around a transaction."""
-        if tx.evse_row < 0:
-            return
-        if order != _END:
-            self._registers.advance(tx.evse_row, order)
-        if not tx.final:
-            devices, evse = self._devices, tx.evse_row
-            p_max = float(devices.p_max_w[evse])
-            tx.p_max_w = p_max if p_max == p_max else None
-            tx.resolution_mwh = int(devices.resolution_mwh[evse])
-            tx.modulus_mwh = int(devices.modulus_mwh[evse])
-            tx.replaced = self._around.replaced(tx)
-        self._look_aside(key, tx)
-        if not tx.final or not tx.points:
-            told = tx.free_ns if tx.end_ns is None else tx.end_ns
-            ends = [t for t in (told, tx.next_start_ns) if t is not None]
-            points = self._registers.points(tx.evse_row, tx.begins_ns, min(ends, default=_END))
-            tx.points = [Point(*p) for p in points]
-        if tx.over and self._signatures is not None:
-            self._signatures.check(tx, self._around.serial(tx))
-
-    def _look_aside(self, key: Key, tx: Tx) -> None:
-        tx.plugged_ns = self._around.plugged_ns(tx)
-        read = self._registers.before(tx.evse_row, tx.begins_ns)
-        others = [other for _, other in self._others(key, tx)]
-        look_around(tx, others, None if read is None else Point(*read), self._around.meter_since(tx))
-        tx.free_ns = self._around.free_ns(tx)
-
-    def _untrack(self, tx: Tx) -> None:
-        if tx.evse_row < 0:
-            return
-        waiting = [t for t in map(self._all.__getitem__, self._by_evse[tx.evse_row]) if not t.final]
-        if not waiting:
-            self._registers.track(tx.evse_row, False)
-        else:
-            self._registers.forget(tx.evse_row, min(t.begins_ns for t in waiting))
+        aged = tx.silent_ns + self.config.review_ns if tx.silent_ns else END
+        self._look_later(key, tx, aged if gone else min(aged, now + wait))
 
     def _prune(self, now: int) -> None:
         """Forget transactions that nothing can be expected of any more."""
@@ -352,7 +326,7 @@ class TransactionBook:
             return
         old = forgettable(self._all, self.config, now)
         for key in old:
-            self._by_evse[self._all.pop(key).evse_row].remove(key)
+            self._near.by_evse[self._all.pop(key).evse_row].remove(key)
             self._encoded.pop(key, None)
             self._dirty.discard(key)
 
@@ -363,10 +337,11 @@ class TransactionBook:
         tx.body = body
         tx.revision += 1
         row = session_row(tx, verdict, now_ns)
-        if self._cashier is not None:
-            row, cdrs = with_bill(self._cashier, tx, verdict, row, self._devices, now_ns)
-            self.cdrs += cdrs
-        self._out.append(row)
+        self._out.append(self._till.bill(tx, verdict, row, self._devices, now_ns))
+
+    def taken(self) -> Takings:
+        """Return bills, costs, payments and messages since the last call."""
+        return self._till.taken()
 
     def snapshot(self) -> dict[str, Any]:
         """Return plain data; between batches only."""
@@ -375,11 +350,12 @@ class TransactionBook:
         self._dirty.clear()
         return {
             "version": VERSION,
-            "registers": self._registers.snapshot(),
+            "registers": self._near.registers.snapshot(),
             "all": [(row, tx, data) for (row, tx), data in self._encoded.items()],
-            "around": self._around.snapshot(),
+            "around": self._near.around.snapshot(),
+            "till": self._till.snapshot(),
         }
 
     def nbytes(self) -> int:
         """Return the bytes of columnar state held."""
-        return self._registers.nbytes()
+        return self._near.registers.nbytes()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from models import batch as b
 from models._clock_skew import Arrivals, Effects
+from models.card_data import CARD_DATA
 from models.frame import Frame
 from models.ordering import RawRows
 from models.records import Dead
@@ -89,7 +90,7 @@ def dead_of(decoded: Decoded, frame: Frame, pos: NDArray[np.int64]) -> list[Dead
             topic=frame.topic(i).decode("utf-8", "replace"),
             reason=error.reason,
             detail=error.detail,
-            payload=frame.payload(i)[:_DEAD_BYTES],
+            payload=b"" if error.reason == CARD_DATA else frame.payload(i)[:_DEAD_BYTES],
         )
         for i, error in sorted(decoded.dead.items())
     ]

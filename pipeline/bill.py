@@ -12,7 +12,6 @@ from models.cashier import BillingPlan, Cashier
 from models.devices import DeviceTable
 from models.energy import Archive, EnergyConfig, EnergyMeter
 from models.errors import SnapshotError
-from models.outputs import CdrRow
 from models.rollups import RollupConfig, Rollups
 from models.shard import ShardBatch
 from models.signed_values import Signatures
@@ -82,7 +81,7 @@ class BillStage:
         batch.sessions = self._transactions.process(
             batch.rows, batch.late, batch.messages, batch.records, batch.devices
         )
-        batch.cdrs = self._bills()
+        self._takings(batch)
         self._devices, self._end = batch.devices, batch.end
         if len(batch.messages):
             self._order, self._now_ns = int(batch.messages.order[-1]) + 1, int(batch.messages.effect_ns[-1])
@@ -92,29 +91,31 @@ class BillStage:
         """Return one more batch with what is still open: the end of a log."""
         if self._devices is None:
             return []
-        return [
-            ShardBatch(
-                shard=self.shard,
-                first=self._end,
-                end=self._end,
-                devices=self._devices,
-                rows=ReadingBatch.empty(),
-                late=ReadingBatch.empty(),
-                beside=ReadingBatch.empty(),
-                messages=_no_messages(),
-                records=[],
-                dead=[],
-                account=None,
-                intervals=self._energy.flush(self._devices),
-                rollups=self._rollups.flush(),
-                sessions=self._transactions.flush(self._order, self._now_ns, self._devices),
-                cdrs=self._bills(),
-            )
-        ]
+        batch = ShardBatch(
+            shard=self.shard,
+            first=self._end,
+            end=self._end,
+            devices=self._devices,
+            rows=ReadingBatch.empty(),
+            late=ReadingBatch.empty(),
+            beside=ReadingBatch.empty(),
+            messages=_no_messages(),
+            records=[],
+            dead=[],
+            account=None,
+            intervals=self._energy.flush(self._devices),
+            rollups=self._rollups.flush(),
+            sessions=self._transactions.flush(self._order, self._now_ns, self._devices),
+        )
+        self._takings(batch)
+        return [batch]
 
-    def _bills(self) -> list[CdrRow]:
-        cdrs, self._transactions.cdrs = self._transactions.cdrs, []
-        return cdrs
+    def _takings(self, batch: ShardBatch) -> None:
+        """Put into a batch what money needs of its sessions."""
+        taken = self._transactions.taken()
+        batch.cdrs = taken.cdrs
+        batch.publishes += taken.publishes
+        batch.reported |= {"costs": taken.costs, "payments": taken.payments}
 
     def counters(self) -> dict[str, int]:
         """Return how often registers did something else than count up, by name."""

@@ -41,6 +41,9 @@ class BillingSection(Section):
     meter_keys: str = Field(
         "", description="Public keys of meters (TOML or JSON), beside those registered in the ledger."
     )
+    running_cost_s: float = Field(
+        60.0, ge=0, le=86_400, description="A running cost is published at most this often; 0: never."
+    )
     sites: Annotated[tuple[BillingSiteSection, ...], Field(strict=False)] = Field(
         (), description="Sites with a tariff or address of their own."
     )

@@ -24,6 +24,7 @@ from models.rollups import RollupConfig
 from models.sequencing import SequencingConfig
 from models.signed_values import Signatures
 from models.tariffs import TariffError
+from models.transactions import TransactionConfig
 from models.units import NS_PER_S
 
 from .bill import BillConfig, BillStage
@@ -67,6 +68,7 @@ class Stages:
                     late_quarters=energy.late_quarters,
                 ),
                 RollupConfig(),
+                TransactionConfig(cost_ns=round(config.billing.running_cost_s * NS_PER_S)),
                 plan=billing_plan(config.billing, config.ocpi, _prices(config)),
                 signatures=_signatures(config),
             ),

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 import msgspec
 
+from models.billing_rows import CostRow, PaymentRow
 from models.frame import Frame
-from models.outputs import SessionRow
+from models.outputs import CdrRow, Publish, SessionRow
 from models.transactions import TransactionBook, TransactionConfig
 from models.units import NS_PER_MS
 from pipeline.config import Config
@@ -154,6 +155,26 @@ def _inner(begin: int, end: int, wh0: float, wh1: float) -> tuple[float, float]:
     return wh0 + slope * MINUTE, wh1 - slope * MINUTE
 
 
+@dataclass
+class Outcome:
+    """Everything that came of a log."""
+
+    sessions: list[SessionRow] = field(default_factory=list)
+    cdrs: list[CdrRow] = field(default_factory=list)
+    costs: list[CostRow] = field(default_factory=list)
+    payments: list[PaymentRow] = field(default_factory=list)
+    publishes: list[Publish] = field(default_factory=list)
+
+    def take(self, rows: list[SessionRow], book: TransactionBook) -> None:
+        """Add what came of a batch."""
+        taken = book.taken()
+        self.sessions += rows
+        self.cdrs += taken.cdrs
+        self.costs += taken.costs
+        self.payments += taken.payments
+        self.publishes += taken.publishes
+
+
 def run(
     frame: Frame,
     cuts: Sequence[int] = (),
@@ -162,21 +183,34 @@ def run(
     restore: bool = False,
     **more: Any,
 ) -> list[SessionRow]:
-    """Return the session rows of a log, fed in pieces that end at `cuts`; `restore`: revived at each.
+    """Return the session rows of a log, see `run_all`."""
+    return run_all(frame, cuts, config, restore=restore, **more).sessions
+
+
+def run_all(
+    frame: Frame,
+    cuts: Sequence[int] = (),
+    config: TransactionConfig | None = None,
+    *,
+    restore: bool = False,
+    **more: Any,
+) -> Outcome:
+    """Return what comes of a log, fed in pieces that end at `cuts`; `restore`: revived at each.
 
     `more` is for the transaction book.
     """
     config = config or TransactionConfig()
     whole = Ticker().weave(frame, {0: frame})[0]
     order, book = OrderStage(0, ORDER), TransactionBook(config, **more)
-    out: list[SessionRow] = []
+    out = Outcome()
     bounds = [0, *sorted({c % len(whole) for c in cuts} - {0}), len(whole)]
     last, now, devices = 0, 0, order.devices
 
     def take(batches: list[Any]) -> None:
         nonlocal last, now, devices
         for part in batches:
-            out.extend(book.process(part.rows, part.late, part.messages, part.records, part.devices))
+            rows = book.process(part.rows, part.late, part.messages, part.records, part.devices)
+            out.take(rows, book)
             devices = part.devices
             if len(part.messages):
                 last, now = int(part.messages.order[-1]) + 1, int(part.messages.effect_ns[-1])
@@ -188,7 +222,7 @@ def run(
             order, book = OrderStage(0, ORDER, states[0]), TransactionBook(config, states[1], **more)
         take(order.process((0, first, whole.slice(first, end))))
     take(order.finish())
-    out.extend(book.flush(last, now, devices))
+    out.take(book.flush(last, now, devices), book)
     return out
 
 

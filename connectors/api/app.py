@@ -32,6 +32,7 @@ from .findings import add_findings
 from .metrics import HealthCollector
 from .ocpi import create_ocpi
 from .page import Choice, Page
+from .payments import payments_router
 from .settings import ApiSettings
 
 _HEADERS: Final = {
@@ -128,6 +129,7 @@ def create_app(
     strangers = RateLimit(settings.strangers_per_s, settings.strangers_burst)
     gate = Gate(reader, limit, strangers)
     app.include_router(BillingApi(reader, billing_desk.writer, gate, billing_desk.announce).router())
+    app.include_router(payments_router(reader, gate, billing_desk.publish))
     if settings.ocpi is not None:
         app.mount("/ocpi", create_ocpi(settings.ocpi, reader, billing_desk.store, limit, strangers))
 

@@ -196,8 +196,8 @@ class BillingApi:
         def session(
             request: Request, caller: scope, site: Word, station: Word, transaction_id: Word
         ) -> Response:
-            """Return one session with all its revisions and the decisions on it."""
-            headers = {"ETag": self._tag(request, "sessions", "reviews")}
+            """Return one session with its revisions, the decisions on it and its cost so far."""
+            headers = {"ETag": self._tag(request, "sessions", "reviews", "costs")}
             may_see(caller, site)
             return JSONResponse(there(self.reader.session(site, station, transaction_id)), headers=headers)
 
@@ -246,7 +246,7 @@ class BillingApi:
 
     def _add_changes(self, router: APIRouter) -> None:
         # The scope follows from the resource, so each has a dependency and an address of its own.
-        for resource in ("intervals", "sessions", "cdrs", "tariffs", "reviews"):
+        for resource in ("intervals", "sessions", "cdrs", "tariffs", "reviews", "payments"):
             self._add_changes_of(router, resource)
 
     def _add_changes_of(self, router: APIRouter, resource: str) -> None:

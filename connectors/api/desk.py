@@ -52,7 +52,11 @@ class Desk:
         names = ("site", "station", "transaction_id", "session_revision", "decision", "energy_mwh", "reason")
         body = {"v": 1} | {name: row[name] for name in names}
         body |= {"by": row["decided_by"], "t": row["decided_ms"], "review_id": row["review_id"]}
-        message = Publish(topic=REVIEW_TOPIC, payload=json.dumps(body).encode())
+        self.publish(REVIEW_TOPIC, body)
+
+    def publish(self, topic: str, body: dict[str, Any]) -> None:
+        """Put an operator's message into the outbox; through the broker it comes to the journal."""
+        message = Publish(topic=topic, payload=json.dumps(body).encode())
         with self._lock:
             if self._outbox is None:
                 self._outbox = OutboxWriter(self._outbox_path)

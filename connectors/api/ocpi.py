@@ -141,9 +141,9 @@ def _add_bills(app: FastAPI, settings: OcpiSettings, reader: BillingReader, aski
         request: Request, party: asking, version: Version, page: Annotated[Page, Query()]
     ) -> Response:
         """Return sessions of the partner's customers by `last_updated`."""
-        c = b.sessions.c
-        conditions = [*may_see(b.sessions, party), c.emsp != "", c.start_ms.is_not(None)]
-        rows, headers = pull(reader, b.sessions, c.updated_ms, page, conditions, request)
+        c = b.sessions_now.c
+        conditions = [*may_see(b.sessions_now, party), c.emsp != "", c.start_ms.is_not(None)]
+        rows, headers = pull(reader, b.sessions_now, c.known_ms, page, conditions, request)
         made = [
             session_of(
                 row | {"body": read_json(row["body"])},

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 from fastapi import Request
 from fastapi.responses import Response
 from pydantic import AfterValidator, BaseModel, Field
-from sqlalchemy import Table
+from sqlalchemy import FromClause
 
 from connectors.billing_reader import BillingReader, Row
 from connectors.ocpi_store import emsps
@@ -84,14 +84,14 @@ def base_url(request: Request, settings: OcpiSettings) -> str:
     return str(request.base_url).rstrip("/")
 
 
-def may_see(table: Table, party: Row) -> list[Any]:
+def may_see(table: FromClause, party: Row) -> list[Any]:
     """Return the condition for what is a partner's."""
     whose = emsps(party)
     return [] if whose is None else [table.c.emsp.in_(whose)]
 
 
 def pull(
-    reader: BillingReader, table: Table, column: Any, page: Page, conditions: list[Any], request: Request
+    reader: BillingReader, table: FromClause, column: Any, page: Page, conditions: list[Any], request: Request
 ) -> tuple[list[Row], dict[str, str]]:
     """Return a page of rows by the time in `column`, and the headers that describe it."""
     chosen = list(conditions)

@@ -15,6 +15,8 @@ from msgspec import UNSET
 from models import batch as b
 from models.errors import ConfigError, DecodeError
 from models.finding_actions import KIND, read_action
+from models.payments import KIND as PAYMENT
+from models.payments import read_payment
 from models.records import Connector, EvseInventory, Meter
 from models.units import NS_PER_MS, mwh_from_wh
 
@@ -279,5 +281,7 @@ def _firmware(message: Message, body: wire.Firmware, out: Sink) -> None:
 def _operator(message: Message, body: dict[str, Any], out: Sink) -> None:
     if message.topic.rest == KIND:
         read_action(body)
+    elif message.topic.rest == PAYMENT:
+        read_payment(body)
     out.head(b.OPERATOR)
     out.operator(topic=message.topic.rest, body=plain(body))

@@ -58,6 +58,8 @@ ADDRESSES = {
     "/api/v1/aggregates/quarters?since_ms=0&until_ms=1": "aggregates",
     "/api/v1/reviews": "reviews",
     **{f"/api/v1/changes/{r}": r for r in ("intervals", "sessions", "cdrs", "tariffs", "reviews")},
+    "/api/v1/changes/payments": "payments",
+    "/api/v1/payments": "payments",
 }
 
 

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from models.batch import DECODED, TICK, TX, MessageColumns, ReadingBatch
+from models.billing_rows import CostRow, PaymentRow
 from models.cashier import BillingPlan, Cashier, Place
 from models.devices import DeviceTable
 from models.dynamic import Biller
 from models.ocpi_objects import session_of
-from models.outputs import CdrRow, SessionRow
+from models.outputs import CdrRow, Publish, SessionRow
 from models.records import Operator, Origin, Transaction
 from models.tariffs import read
 from models.transactions import TransactionBook, TransactionConfig
@@ -51,6 +52,9 @@ class Shop:
         self.order = 0
         self.sessions: list[SessionRow] = []
         self.cdrs: list[CdrRow] = []
+        self.costs: list[CostRow] = []
+        self.payments: list[PaymentRow] = []
+        self.publishes: list[Publish] = []
 
     def feed(self, effect_ns: int, record: Transaction | Operator | None) -> None:
         wide = np.zeros(1, np.int64)
@@ -62,8 +66,11 @@ class Shop:
         empty = ReadingBatch.empty()
         records: list[Any] = [] if record is None else [record]
         self.sessions += self.book.process(empty, empty, columns, records, self.devices)
-        self.cdrs += self.book.cdrs
-        self.book.cdrs = []
+        taken = self.book.taken()
+        self.cdrs += taken.cdrs
+        self.costs += taken.costs
+        self.payments += taken.payments
+        self.publishes += taken.publishes
         # every step through a saved state
         self.book = TransactionBook(TransactionConfig(), self.book.snapshot(), self.cashier)
         self.order += 1
@@ -138,7 +145,7 @@ def test_a_decision_is_billed_as_decided(energy: int) -> None:
     book = shop.book
     tx = next(iter(book._all.values()))
     tx.decision = {"decision": "bill", "energy_mwh": energy, "reason": "checked", "by": "ana", "at": 1}
-    book._schedule(next(iter(book._all)), tx, T0 + 2 * HOUR)
+    book._look_later(next(iter(book._all)), tx, T0 + 2 * HOUR)
     shop.tick(T0 + 2 * HOUR)
     assert [cdr.credit for cdr in shop.cdrs] == [False, True, False]
     credit, new = (json.loads(cdr.body) for cdr in shop.cdrs[1:])
@@ -156,7 +163,7 @@ def test_a_bill_that_is_discarded_later_is_credited() -> None:
     book = shop.book
     key, tx = next(iter(book._all.items()))
     tx.decision = {"decision": "discard", "energy_mwh": None, "reason": "a test", "by": "ana", "at": 1}
-    book._schedule(key, tx, T0 + 2 * HOUR)
+    book._look_later(key, tx, T0 + 2 * HOUR)
     shop.tick(T0 + 2 * HOUR)
     assert [(cdr.credit, cdr.credit_reference_id) for cdr in shop.cdrs] == [
         (False, None), (True, shop.cdrs[0].id),

@@ -19,6 +19,7 @@ from sqlalchemy.dialects import postgresql
 
 from connectors import _ledger_tables as t
 from connectors import ledger_reader
+from connectors._ledger_tables import SCHEMA_VERSION
 from connectors.ledger import STREAMS, Ledger, upsert
 from connectors.ledger_reader import LedgerReader
 from models.errors import ConfigError, Refused, RetryLater, StorageError
@@ -299,7 +300,8 @@ def test_a_ledger_of_a_newer_program_is_left_alone(ledger: Ledger, url: str) -> 
         db.execute("UPDATE ledger_meta SET value = '99'")
     db.close()
     with pytest.raises(
-        StorageError, match="has schema version 99, this program reads and writes 2: use the prog"
+        StorageError,
+        match=f"has schema version 99, this program reads and writes {SCHEMA_VERSION}: use",
     ):
         Ledger(url)
     with pytest.raises(StorageError, match="schema version 99"):

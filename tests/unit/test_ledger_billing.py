@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from connectors._ledger_tables import SCHEMA_VERSION
 from connectors.ledger import Ledger
 
 from ._ledger_records import blob, cdr, interval, session, tariff
@@ -98,7 +99,7 @@ def test_a_ledger_of_version_1_is_taken_over_with_all_it_holds(file: Path) -> No
         ledger.apply("sessions", [(0, blob(session()))])
         ledger.close()
     assert rows(file, "SELECT start_ms, energy_mwh, changed FROM intervals") == [(0, 5, 0), (900_000, 7, 1)]
-    assert rows(file, "SELECT value FROM ledger_meta") == [("2",)]
+    assert rows(file, "SELECT value FROM ledger_meta") == [(str(SCHEMA_VERSION),)]
     assert len(rows(file, "SELECT * FROM v_sessions_billable")) == 1
 
 

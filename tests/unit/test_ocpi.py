@@ -19,6 +19,7 @@ from connectors.billing_writer import BillingWriter
 from connectors.ledger import Ledger
 from connectors.ocpi_client import OcpiClient
 from connectors.ocpi_store import OcpiStore, token_of
+from models.billing_rows import CostRow
 from models.errors import ConfigError, RetryLater
 from models.ocpi_objects import (
     VersionProblem,
@@ -234,13 +235,27 @@ def test_bills_come_in_pages_by_date_and_only_a_partners_own(client: Client, par
     assert client.get("/ocpi/2.1.1/cdrs").status_code == 400
 
 
-def test_sessions_and_tariffs_are_sent(client: Client, partner: Partner) -> None:
+def test_sessions_and_tariffs_are_sent(ledger: Ledger, client: Client, partner: Partner) -> None:
     connect(client, partner)
+    known = {"cdr_token": TOKEN, "auth_method": "AUTH_REQUEST"}
     (found,) = data(client, "/ocpi/2.2.1/sessions")
     assert {n: found[n] for n in ("id", "kwh", "status", "auth_method", "last_updated", "end_date_time")} == {
         "id": "cs1-tx1", "kwh": 11.000002, "status": "COMPLETED", "auth_method": "AUTH_REQUEST",
         "last_updated": "1970-01-01T00:00:07Z", "end_date_time": "1970-01-01T01:00:01Z",
     }  # fmt: skip
+    running = session(1, transaction_id="runs", state="open", end_ms=None, body=known, updated_ms=3_000)
+    cost = CostRow(
+        site="depot", station="cs1", transaction_id="runs", evse=1, time_ms=20_000, energy_mwh=2_500_000,
+        currency="CHF", total_excl="1.00", total_incl="1.08", tariff_id="t",
+    )  # fmt: skip
+    ledger.apply("sessions", [(0, blob(running))])
+    ledger.apply("costs", [(0, blob(cost))])
+    (now,) = data(client, "/ocpi/2.2.1/sessions", date_from="1970-01-01T00:00:10Z")
+    assert {n: now[n] for n in ("id", "kwh", "status", "total_cost", "currency", "last_updated")} == {
+        "id": "cs1-runs", "kwh": 2.5, "status": "ACTIVE", "currency": "CHF",
+        "total_cost": {"excl_vat": 1, "incl_vat": 1.08}, "last_updated": "1970-01-01T00:00:20Z",
+    }  # fmt: skip
+    assert now["cdr_token"] == TOKEN
     assert [t["id"] for t in data(client, "/ocpi/2.2.1/tariffs")] == ["t1"]
     older, newer = data(client, "/ocpi/2.3.0/tariffs")
     assert (older["tax_included"], older["min_price"]) == ("NO", {"before_taxes": 1, "after_taxes": 1.19})

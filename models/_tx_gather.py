@@ -1,0 +1,101 @@
+"""The transactions of a shard by EVSE, and what readings, neighbours and the station say around each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from ._tx_around import Around, look_around
+from ._tx_registers import RegisterTracks
+from ._tx_schedule import Key
+from ._tx_state import Point, Tx
+from .devices import DeviceTable
+from .signed_values import Signatures
+
+END: Final = int(np.iinfo(np.int64).max)
+
+
+class Gathered:
+    """What is known around transactions; `all` are those of the shard.
+
+    Parameters
+    ----------
+    state : mapping
+        ``registers`` and ``around`` as they were saved, if they were.
+    everything : dict
+        The transactions, kept by the caller; `place` and `forget` say where they are.
+    signatures : Signatures, optional
+        How signed values are checked.
+    """
+
+    def __init__(
+        self, state: Mapping[str, Any], everything: dict[Key, Tx], signatures: Signatures | None
+    ) -> None:
+        self.registers = RegisterTracks(state.get("registers"))
+        self.around = Around(state.get("around"))
+        self.by_evse: dict[int, list[Key]] = {}
+        self._all, self._signatures = everything, signatures
+
+    def place(self, key: Key, tx: Tx, evse: int, devices: DeviceTable, at: int) -> None:
+        """Note at which EVSE a transaction is, at order `at`."""
+        self.by_evse[tx.evse_row].remove(key)
+        tx.evse_row, tx.evse = evse, int(devices.evse_id[evse])
+        self.by_evse.setdefault(evse, []).append(key)
+        self.registers.advance(evse, at)
+        if not tx.final:
+            self.registers.track(evse, True)
+
+    def others(self, key: Key, tx: Tx) -> list[tuple[Key, Tx]]:
+        """Return the other transactions of its EVSE."""
+        if tx.evse_row < 0:
+            return []
+        return [(k, self._all[k]) for k in self.by_evse[tx.evse_row] if k != key]
+
+    def gather(self, key: Key, tx: Tx, order: int, devices: DeviceTable) -> None:
+        """Note what readings, neighbours and the station say around a transaction, up to an order."""
+        if tx.evse_row < 0:
+            return
+        if order != END:
+            self.registers.advance(tx.evse_row, order)
+        if not tx.final:
+            evse = tx.evse_row
+            p_max = float(devices.p_max_w[evse])
+            tx.p_max_w = p_max if p_max == p_max else None
+            tx.resolution_mwh = int(devices.resolution_mwh[evse])
+            tx.modulus_mwh = int(devices.modulus_mwh[evse])
+            tx.replaced = self.around.replaced(tx)
+        self.look_aside(key, tx)
+        if not tx.final or not tx.points:
+            told = tx.free_ns if tx.end_ns is None else tx.end_ns
+            ends = [t for t in (told, tx.next_start_ns) if t is not None]
+            points = self.registers.points(tx.evse_row, tx.begins_ns, min(ends, default=END))
+            tx.points = [Point(*p) for p in points]
+        if tx.over and self._signatures is not None:
+            self._signatures.check(tx, self.around.serial(tx))
+
+    def look_aside(self, key: Key, tx: Tx) -> None:
+        """Note what the other transactions of its EVSE, its plugs and the reading before it say."""
+        tx.plugged_ns = self.around.plugged_ns(tx)
+        read = self.registers.before(tx.evse_row, tx.begins_ns)
+        others = [other for _, other in self.others(key, tx)]
+        look_around(tx, others, None if read is None else Point(*read), self.around.meter_since(tx))
+        tx.free_ns = self.around.free_ns(tx)
+
+    def points_of(self, tx: Tx, order: int) -> list[Point]:
+        """Return the registers of a transaction, as they are known at `order`."""
+        if tx.final or tx.evse_row < 0:
+            return tx.points
+        self.registers.advance(tx.evse_row, order)
+        return [Point(*p) for p in self.registers.points(tx.evse_row, tx.begins_ns, tx.end_ns or END)]
+
+    def untrack(self, tx: Tx) -> None:
+        """Keep no more readings than the transactions that are not final still ask for."""
+        if tx.evse_row < 0:
+            return
+        waiting = [t for t in map(self._all.__getitem__, self.by_evse[tx.evse_row]) if not t.final]
+        if not waiting:
+            self.registers.track(tx.evse_row, False)
+        else:
+            self.registers.forget(tx.evse_row, min(t.begins_ns for t in waiting))
