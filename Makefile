@@ -34,8 +34,8 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: servers check
-	@$(BIN)/python -m tests.compile_kernels
+test: servers
+	@$(BIN)/python -m tests.compile_kernels & compiling=$$!; $(MAKE) check && wait $$compiling || { kill $$compiling 2>/dev/null; exit 1; }
 ifeq ($(strip $(ARGS)),)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not server and not browser and not slow"
 	$(BIN)/python -m pytest -m "server or browser or slow"

@@ -185,7 +185,10 @@ class MosquittoBroker(_Launcher):
     port : int, optional
         A free one when left out.
     persistence : bool
-        Keep sessions and messages over a restart (written at every change).
+        Keep sessions and messages over a restart.
+    save_every : int
+        Changes after which all of it is written. At 1 a backlog costs its square: every message that comes
+        or goes writes all that wait.
     users : dict of str to str, optional
         User name to password; left out: anybody may connect.
     acl : str, optional
@@ -203,6 +206,7 @@ class MosquittoBroker(_Launcher):
         port: int | None = None,
         *,
         persistence: bool = False,
+        save_every: int = 1,
         users: dict[str, str] | None = None,
         acl: str | None = None,
         tls: TlsFiles | None = None,
@@ -222,7 +226,7 @@ class MosquittoBroker(_Launcher):
         ]
         if persistence:
             lines += ["persistence true", f"persistence_location {self.folder}/", "autosave_on_changes true"]
-            lines += ["autosave_interval 1"]
+            lines += [f"autosave_interval {save_every}"]
         if users:
             lines.append(f"password_file {self._write('passwords', _password_lines(users), 0o600)}")
         if acl:

@@ -117,6 +117,12 @@ class LedgerReader:
         with self._connected() as db:
             return closing(db)
 
+    def ends(self) -> dict[int, int]:
+        """Return up to which journal offset the account of each shard goes."""
+        with self._connected() as db:
+            rows = db.execute(text('SELECT shard, "end" FROM v_closing')).mappings()
+            return {int(row["shard"]): int(row["end"]) for row in rows}
+
     def counts(self) -> dict[str, int]:
         """Return how many EVSEs, intervals, findings (all, open), dead messages, late readings there are."""
         with self._connected() as db:

@@ -5,8 +5,8 @@ account closes over every range; intervals and findings in the ledger equal thos
 over the same journal, revision by revision; InfluxDB holds the same intervals as the ledger.
 
 The broker's own memory is not ours to keep: mosquitto acknowledges before it saves, so it is killed
-only while ingest is connected and has nothing outstanding. Once it is back it delivers again what it
-had passed on since it last saved: most of the duplicates in the account come from that.
+only while the sender pauses, ingest is connected and nothing is outstanding. Once it is back it delivers
+again what it had passed on since it last saved: most of the duplicates in the account come from that.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ import tomli_w
 
 from connectors.broker import MosquittoBroker
 from connectors.influx_server import InfluxServer
+from connectors.journal import JournalReader
 from connectors.ledger_reader import LedgerReader
 from connectors.simulator.fleet import Fleet
 from connectors.simulator.fleets import mixed_fleet
@@ -55,7 +57,9 @@ FAULTS: Final = (
 )
 _SETTLE_S: Final = 90.0
 _START_S: Final = 180.0
-_PATIENCE_S: Final = 5.0
+#: Longer than what was sent last needs to the broker and back.
+_CALM_NS: Final = 500_000_000
+_SAVE_EVERY: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,7 @@ class CrashDrill:
         self.folder = options.folder or Path(tempfile.mkdtemp(prefix="chargestream-drill-"))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.data = self.folder / "data"
-        self.broker = MosquittoBroker(persistence=True)
+        self.broker = MosquittoBroker(persistence=True, save_every=_SAVE_EVERY)
         self.influx = InfluxServer(self.folder / "influx")
         self.killed = Killed()
         self._may_send = threading.Event()
@@ -129,7 +133,14 @@ class CrashDrill:
             try:
                 self._wait("the pipeline to start", _START_S, self._ready)
                 sent = self._storm(supervisor)
-                self._wait("everything to arrive", _SETTLE_S, lambda: self._settled(config))
+                ends = self._journal_ends()
+                settled = partial(self._settled, config, ends)
+                self._wait("everything to arrive", _SETTLE_S, settled)
+                # What egress said may be older than the last records: hear it once more.
+                self._wait(
+                    "egress to say more", _SETTLE_S, partial(self._says_since, "egress", time.time_ns())
+                )
+                self._wait("everything to be delivered", _SETTLE_S, settled)
             finally:
                 supervisor.stop.set()
                 thread.join()
@@ -173,11 +184,17 @@ class CrashDrill:
         workers = all(read_status(self.data, f"worker-{i:02d}").get("pid") for i in range(WORKERS))
         return workers and self._ingest_idle() and bool(read_status(self.data, "egress"))
 
-    def _ingest_idle(self) -> bool:
-        """Return whether ingest is connected and has acknowledged all it was given."""
+    def _ingest_idle(self, since_ns: int = 0) -> bool:
+        """Return whether ingest said, after `since_ns`, that it is connected and owes nothing."""
         status = read_status(self.data, "ingest")
-        fresh = time.time_ns() - int(status.get("updated_ns", 0)) < 3_000_000_000
+        said_ns = int(status.get("updated_ns", 0))
+        fresh = time.time_ns() - said_ns < 3_000_000_000 and said_ns > since_ns
         return fresh and bool(status.get("connected")) and not status.get("in_flight")
+
+    def _says_since(self, name: str, since_ns: int) -> bool:
+        status = read_status(self.data, name)
+        said_ns = status.get("updated_ns") or status.get("updated_ms", 0) * 1_000_000
+        return int(said_ns) > since_ns
 
     def _messages(self) -> list[SimMessage]:
         """Return some hours of a fleet's QoS 1 messages, ending about now."""
@@ -229,13 +246,19 @@ class CrashDrill:
             yield message
 
     def _await_idle(self) -> None:
-        """Wait until ingest has nothing outstanding; on a busy machine that takes a pause of the sender."""
-        deadline = time.monotonic() + _PATIENCE_S
-        while not self._ingest_idle():
+        """Pause the sender and wait until all that it sent is acknowledged on both sides of the broker."""
+        self._may_send.clear()
+        deadline = time.monotonic() + _SETTLE_S
+        while True:
+            calm_ns = time.time_ns() + _CALM_NS
+            self._wait("ingest to be idle", _SETTLE_S, partial(self._ingest_idle, calm_ns))
+            # Once more: what it was just connected for may not have come yet.
+            time.sleep(_CALM_NS / 1e9)
+            self._wait("ingest to say more", _SETTLE_S, partial(self._says_since, "ingest", time.time_ns()))
+            if self._ingest_idle():
+                return
             if time.monotonic() > deadline:
-                self._may_send.clear()
-                self._wait("ingest to be idle", _SETTLE_S, self._ingest_idle)
-            time.sleep(0.05)
+                raise DeliveryError(f"crash drill: ingest is never idle; see {self.folder}")
 
     def _kill(self, name: str, supervisor: Supervisor) -> None:
         self.killed.by_target[name] = self.killed.by_target.get(name, 0) + 1
@@ -256,26 +279,25 @@ class CrashDrill:
             if child.process is not None:
                 os.kill(child.process.pid, signal.SIGKILL)
 
-    def _settled(self, config: configuration.Config) -> bool:
-        """Return whether every journaled message is accounted for and every result delivered."""
-        now_ms = time.time_ns() // 1_000_000
+    def _journal_ends(self) -> dict[int, int]:
+        """Return the end of every shard's journal once nothing more is on its way into it."""
+        self._await_idle()
+        with JournalReader(self.data / "journal.db") as journal:
+            return journal.ends()
+
+    def _settled(self, config: configuration.Config, ends: dict[int, int]) -> bool:
+        """Return whether every message up to `ends` is accounted for and every result delivered."""
         ledger = LedgerReader(config.ledger_url())
         try:
-            closing = ledger.closes()
+            closes, reached = ledger.closes()["closes"], ledger.ends()
         except ChargestreamError:
             return False
         finally:
             ledger.close()
         egress = read_status(self.data, "egress")
         delivered = all(not c.get("lag_records", 1) for c in egress.get("consumers", {}).values())
-        fresh = now_ms - (closing["through_ms"] or 0) < 3_000
-        quiet = now_ms - self._quiet_since() > 3_000
-        return bool(closing["closes"] and fresh and quiet and (delivered or not egress))
-
-    def _quiet_since(self) -> int:
-        """Return when the list of acknowledged messages was last written, epoch ms."""
-        path = self.folder / "acked.tsv"
-        return path.stat().st_mtime_ns // 1_000_000 if path.exists() else 0
+        there = all(reached.get(shard, 0) >= end for shard, end in ends.items())
+        return bool(closes and there and (delivered or not egress))
 
     def _report(self, sent: LiveResult, result: Reckoning) -> dict[str, Any]:
         passed = result.passed
