@@ -59,6 +59,8 @@ class JournalWriter:
         The journal file; created, with its directory, if it is not there.
     shards : int
         Number of shards, fixed at creation.
+    control : bool
+        One more of them is the control shard, number `shards`; a journal that was created without gets it.
     durable : bool
         True: what `append` returned is on disk, also after a power cut. False, for private replay journals:
         no promise beyond the process.
@@ -80,6 +82,7 @@ class JournalWriter:
         path: Path,
         shards: int,
         *,
+        control: bool = False,
         durable: bool = True,
         max_bytes: int = 0,
         reserve_bytes: int = _sqlite.RESERVE_BYTES,
@@ -89,7 +92,7 @@ class JournalWriter:
                 f"journal {path}: {shards} shards asked for, possible are 1 to {_chunks.MAX_SHARDS}"
             )
         self.path = path
-        self.shards = shards
+        self.shards, self.control = shards, control
         self.max_bytes = max_bytes
         self.reserve_bytes = reserve_bytes
         self._synchronous = "FULL" if durable else "OFF"
@@ -104,7 +107,7 @@ class JournalWriter:
                 wal_pages=1000 if durable else 500,
             )
             try:
-                self._ends = self._open(shards)
+                self._ends = self._open(shards, control)
                 self._last_tick_ns = self._read_last_tick()
             except BaseException:
                 self._db.close()
@@ -113,17 +116,23 @@ class JournalWriter:
             os.close(self._lock)
             raise
 
-    def _open(self, shards: int) -> dict[int, int]:
+    def _open(self, shards: int, control: bool) -> dict[int, int]:
         with _sqlite.transaction(self._db, JOURNAL, self.path, "read its shards"):
             found = self._db.execute("SELECT count(*) FROM shards").fetchone()[0]
             if not found:
                 self._db.executemany("INSERT INTO shards VALUES (?)", [(s,) for s in range(shards)])
+            marked = self._db.execute("SELECT value FROM marks WHERE name = 'control_shard'").fetchone()
+            if control and marked is None and found in (0, shards):
+                self._db.execute("INSERT INTO shards VALUES (?)", (shards,))
+                self._db.execute("INSERT INTO marks VALUES ('control_shard', ?)", (shards,))
+                marked = (shards,)
             ends = _chunks.tails(self._db)
-        if len(ends) != shards:
+        sites = len(ends) - (marked is not None)
+        if sites != shards:
             raise StorageError(
-                f"journal {self.path} was created with {len(ends)} shards and {shards} were asked for: "
+                f"journal {self.path} was created with {sites} shards and {shards} were asked for: "
                 f"the number is fixed at creation, because it decides which shard a site lives in. Set it "
-                f"back to {len(ends)}, or start a new journal and replay an export of this one into it"
+                f"back to {sites}, or start a new journal and replay an export of this one into it"
             )
         for shard, end in ends.items():
             if end:

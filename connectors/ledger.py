@@ -24,6 +24,7 @@ from models.ocpi_objects import emsp_of
 from models.outputs import (
     Account,
     CdrRow,
+    CommandRow,
     DeviceRow,
     FindingAction,
     FindingChange,
@@ -37,6 +38,7 @@ from models.outputs import (
 from models.records import Dead
 
 from . import _ledger_billing as b
+from . import _ledger_commands as c
 from . import _ledger_tables as t
 from ._ledger_account import AccountBook
 from ._ledger_engine import open_engine, parse_url, shown, translated
@@ -131,6 +133,10 @@ _UPSERTS: Final[dict[str, tuple[type, tuple[_Upsert, ...]]]] = {
         SessionRow,
         (_Upsert(b.sessions, _session_row, "revision"), _Upsert(b.session_revisions, _session_row)),
     ),
+    "commands": (
+        CommandRow,
+        (_Upsert(c.commands, c.command_row, "change"), _Upsert(c.command_changes, c.command_row)),
+    ),
     "cdrs": (CdrRow, (_Upsert(b.cdrs, _cdr_row),)),
     "tariffs": (TariffRow, (_Upsert(b.tariffs, _plain_row, "last_updated_ms"),)),
     "costs": (CostRow, (_Upsert(b.running_costs, _plain_row, "time_ms", equal=True),)),
@@ -152,7 +158,7 @@ def upsert(dialect: str, table: Table, newer: str | None, equal: bool) -> Insert
     fresh, kept = statement.excluded[newer], table.c[newer]
     newer_stands: Insert = statement.on_conflict_do_update(
         index_elements=keys,
-        set_={c.name: statement.excluded[c.name] for c in table.columns if c.name not in keys},
+        set_={col.name: statement.excluded[col.name] for col in table.columns if col.name not in keys},
         where=fresh >= kept if equal else fresh > kept,
     )
     return newer_stands
@@ -279,7 +285,8 @@ class Ledger:
 
     def _is_current(self, db: Connection) -> bool:
         query = select(t.meta.c.value).where(t.meta.c.name == "schema_version")
-        return inspect(db).has_table(t.meta.name) and db.execute(query).scalar() == str(t.SCHEMA_VERSION)
+        there = set(inspect(db).get_table_names())
+        return set(t.metadata.tables) <= there and db.execute(query).scalar() == str(t.SCHEMA_VERSION)
 
 
 def number_changes(db: Connection, table: Table, rows: list[Row]) -> list[Row]:

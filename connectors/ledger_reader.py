@@ -11,6 +11,7 @@ from sqlalchemy import Connection, func, inspect, select, text
 
 from models.errors import StorageError
 
+from . import _ledger_commands as orders
 from . import _ledger_handling as handling
 from . import _ledger_live as live
 from . import _ledger_tables as t
@@ -187,6 +188,22 @@ class LedgerReader:
                 "changes": [_finding(row) for row in db.execute(changes).mappings()],
                 "actions": [dict(row) for row in db.execute(actions).mappings()],
             }
+
+    def commands(self, limit: int = 200, **choice: Any) -> list[Row]:
+        """Return commands to stations, the newest first; `choice` as in `_ledger_commands.chosen`."""
+        with self._connected() as db:
+            return [orders.plain(row) for row in db.execute(orders.chosen(**choice).limit(limit)).mappings()]
+
+    def command(self, cmd_id: str) -> Row | None:
+        """Return one command with its ``changes``; None if no or more than one id begins so."""
+        ids = orders.commands.c.cmd_id
+        query = select(orders.commands).where(ids.startswith(cmd_id, autoescape=True)).limit(2)
+        with self._connected() as db:
+            found = db.execute(query).mappings().all()
+            if len(found) != 1:
+                return None
+            changes = db.execute(orders.changes_of(found[0]["cmd_id"])).mappings().all()
+        return orders.plain(found[0]) | {"changes": [orders.plain(change) for change in changes]}
 
     def raised_findings(self, limit: int = 200, *, site: str = "", search: str = "") -> tuple[list[Row], int]:
         """Return the open findings that no open parent explains, and how many there are in all.

@@ -305,7 +305,13 @@ class Publisher:
                 answers[index] = f"{size} bytes; the broker takes {self._max_packet_bytes}"
                 continue
             try:
-                info = client.publish(message.topic, message.payload, message.qos, message.retain)
+                info = client.publish(
+                    message.topic,
+                    message.payload,
+                    message.qos,
+                    message.retain,
+                    self._properties(message),
+                )
             except ValueError as error:  # a wildcard in the topic, a payload beyond the protocol's limit
                 answers[index] = str(error)
                 continue
@@ -317,6 +323,14 @@ class Publisher:
             name, check = reason_text(code)
             answers[waiting[mid]] = f"{name} (reason code {code}); {check}" if code >= 0x80 else ""
         return answers, lost or f"no answer within {timeout_s:g} s"
+
+    def _properties(self, message: Publish) -> Properties | None:
+        """Return the expiry that the broker observes; MQTT 3.1.1 has none."""
+        if message.expires_s is None or self.settings.version != "5":
+            return None
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho types this loosely
+        properties.MessageExpiryInterval = max(message.expires_s, 1)
+        return properties
 
     def close(self) -> None:
         """Disconnect."""

@@ -31,6 +31,7 @@ STREAMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "tariffs": ("msgpack list of TariffRow", ("ledger",)),
     "costs": ("msgpack list of models.billing_rows.CostRow", ("ledger",)),
     "payments": ("msgpack list of models.billing_rows.PaymentRow", ("ledger",)),
+    "commands": ("msgpack list of CommandRow", ("ledger",)),
     "publish": ("msgpack list of Publish", ("mqtt",)),
     "notices": ("msgpack list of models.notices.Notice", ("notify",)),
 }
@@ -253,13 +254,49 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     rows_invalid: int
 
 
+class CommandRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that happened to a command to a station. Natural key: (cmd_id, change). Times are epoch ms
+    of journaled time.
+
+    `body` is the OCPP 2.0.1 request, `answer` what the station said beside its status. `reason` says in words
+    why it ended as it did, or why an answer counts no more.
+    """
+
+    cmd_id: str
+    change: int  # 1, 2, ... within the command
+    event: str  # asked, or one of models.command_states.EVENTS
+    state: str  # requested, sent, accepted, rejected, scheduled, expired, failed
+    site: str
+    station: str
+    evse: int | None
+    connector: int | None
+    command: str  # OCPP 2.0.1 action
+    body: dict[str, Any]
+    cause: str
+    by: str
+    priority: int
+    asked_ms: int
+    expires_ms: int
+    sent_ms: int | None  # first time it left
+    ended_ms: int | None
+    sends: int
+    answers: int  # answers that came, the late and repeated ones too
+    status: str  # what the station answered, "" for nothing yet
+    answer: dict[str, Any]
+    reason: str
+    changed_ms: int
+    shard: int
+    order: int
+
+
 class Publish(msgspec.Struct, frozen=True, kw_only=True):
-    """A message to be published over MQTT."""
+    """A message to be published over MQTT; `expires_s` is the MQTT 5 message expiry, None: none."""
 
     topic: str
     payload: bytes
     qos: int = 1
     retain: bool = False
+    expires_s: int | None = None
 
 
 @dataclass(slots=True)

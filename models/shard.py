@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from .batch import MessageColumns, ReadingBatch
 from .devices import DeviceTable
 from .outputs import (
     Account,
     CdrRow,
+    CommandRow,
     FindingAction,
     FindingChange,
     IntervalRow,
@@ -18,6 +19,15 @@ from .outputs import (
     SessionRow,
 )
 from .records import Dead, Record
+
+
+class Heard(NamedTuple):
+    """A birth that came in another dialect than ours: how to answer it. `order` is that of the birth."""
+
+    order: int
+    node_row: int
+    dialect: str
+    topic: str
 
 
 @dataclass(slots=True)
@@ -46,5 +56,7 @@ class ShardBatch:
     rollups: list[RollupRows] = field(default_factory=list)
     sessions: list[SessionRow] = field(default_factory=list)
     cdrs: list[CdrRow] = field(default_factory=list)
+    commands: list[CommandRow] = field(default_factory=list)
     publishes: list[Publish] = field(default_factory=list)
     reported: dict[str, list[Any]] = field(default_factory=dict)  # further streams: name -> records
+    heard: list[Heard] = field(default_factory=list)

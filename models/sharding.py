@@ -10,11 +10,15 @@ from numpy.typing import NDArray
 
 from .frame import COPY, OVERSIZE, Frame
 from .publish_scan import gather
-from .topics import OPERATOR_SITE, ROOT, Router, shard_of
+from .topics import CONTROL_SITE, FLEET_REQUESTS, OPERATOR_SITE, ROOT, Router, shard_of
 
 ALL_SHARDS: Final = -1
 _OPERATOR: Final = -2
 _OPERATOR_PREFIX: Final = f"{ROOT}/{OPERATOR_SITE}/".encode()
+_CONTROL_PREFIXES: Final = (
+    f"{ROOT}/{CONTROL_SITE}/".encode(),
+    *(_OPERATOR_PREFIX + request.encode() for request in FLEET_REQUESTS),
+)
 _CACHED_TOPICS: Final = 1 << 17
 #: Below this many messages plain Python is quicker than setting up the kernels.
 _SMALL: Final = 24
@@ -28,17 +32,20 @@ class Sharder:
     """Assigns messages to shards by the site in their topic.
 
     Operator messages go to the shard of the ``site`` in their JSON payload; those that name none concern
-    everybody and go to every shard. A topic that no route reads goes by its own name, to be found dead
-    in the flow.
+    everybody and go to every shard of sites. What concerns the fleet as a whole (``_ctl/...``, and requests
+    about campaigns and firmware) goes to the control shard, which comes after those of the sites. A topic
+    that no route reads goes by its own name, to be found dead in the flow.
 
     Parameters
     ----------
     router : Router
     shards : int
+        Shards of sites; the control shard is number `shards`.
     """
 
     def __init__(self, router: Router, shards: int) -> None:
         self.shards = shards
+        self.control = shards
         self._router = router
         self._cache: dict[bytes, int] = {}
         self._operator = msgspec.json.Decoder(_SiteOnly)
@@ -61,7 +68,9 @@ class Sharder:
         return np.array(found, np.int32)
 
     def _learn(self, topic: bytes) -> int:
-        if topic.startswith(_OPERATOR_PREFIX):
+        if topic.startswith(_CONTROL_PREFIXES):
+            shard = self.control
+        elif topic.startswith(_OPERATOR_PREFIX):
             shard = _OPERATOR
         else:
             text = topic.decode(errors="replace")

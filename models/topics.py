@@ -15,6 +15,9 @@ from .errors import ConfigError
 
 ROOT = "evt/v1"
 OPERATOR_SITE = "_op"
+CONTROL_SITE = "_ctl"
+#: Operator requests that concern the whole fleet: only the control shard gets them.
+FLEET_REQUESTS = ("campaign", "firmware")
 
 
 @dataclass(frozen=True, slots=True)

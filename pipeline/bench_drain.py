@@ -112,7 +112,10 @@ def _ingest(config: Config, count: int, answers: multiprocessing.Queue[dict[str,
     path = journal_file(config)
     path.parent.mkdir(parents=True, exist_ok=True)
     stop = threading.Event()
-    with JournalWriter(path, config.journal.shards) as writer, Cursors(cursors_path(path)) as cursors:
+    with (
+        JournalWriter(path, config.journal.shards, control=True) as writer,
+        Cursors(cursors_path(path)) as cursors,
+    ):
         ingest = Ingest(config, writer, cursors, stop)
         thread = threading.Thread(target=ingest.run)
         thread.start()

@@ -23,6 +23,7 @@ from models.topics import Route
 
 from . import config_billing
 from . import config_sections as sections
+from .config_control import CommandsSection
 from .config_fields import (
     Mistake,
     expectation,
@@ -62,6 +63,7 @@ class Config(sections.Section):
     billing: config_billing.BillingSection = Field(default_factory=config_billing.BillingSection)
     ocpi: config_billing.OcpiSection = Field(default_factory=config_billing.OcpiSection)
     publish: sections.PublishSection = Field(default_factory=sections.PublishSection)
+    commands: CommandsSection = Field(default_factory=CommandsSection)
     notify: NotifySection = Field(default_factory=NotifySection)
 
     def topic_routes(self) -> list[Route]:

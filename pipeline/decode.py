@@ -23,7 +23,7 @@ from models.frame import OVERSIZE, RETAINED, TICK_FLAG, Frame
 from models.interning import Interner
 from models.meter_reader import MeterReader
 from models.ordering import RawRows
-from models.topics import OPERATOR_SITE, ROOT, Route, Router
+from models.topics import CONTROL_SITE, OPERATOR_SITE, ROOT, Route, Router
 from models.units import NO_REGISTER, NO_TIME
 
 from ._collect import Collector, Part
@@ -44,6 +44,9 @@ KINDS: Final = {
 
 #: kinds whose messages share the node's sequence counter
 _NUMBERED: Final = (b.METER, b.STATUS, b.TX, b.EVENT, b.LINK, b.CMDRES, b.FIRMWARE)
+
+_OWN_DIALECT: Final = "native"
+_OURS: Final = (f"{ROOT}/{OPERATOR_SITE}/", f"{ROOT}/{CONTROL_SITE}/")
 
 
 @dataclass(slots=True)
@@ -88,11 +91,13 @@ class _TopicTable:
 
 def read_topic(router: Router, text: str) -> Topic | None:
     """Return what the routes make of a topic, None when none matches."""
+    if text.startswith(_OURS):  # whatever the routes are
+        own = text.split("/", 3)
+        rest = own[3] if own[2] == OPERATOR_SITE else f"{own[2]}/{own[3]}"
+        return Topic(text, _OWN_DIALECT, b.OPERATOR, "", "", rest=rest)
     match = router.match(text)
     if match is None:
         return None
-    if text.startswith(f"{ROOT}/{OPERATOR_SITE}/"):
-        return Topic(text, match.dialect, b.OPERATOR, "", "", rest=text.split("/", 3)[3])
     level = match.rest.removeprefix("up/")
     msgpack = level.endswith(".mp")
     kind = KINDS.get(level.removesuffix(".mp"), b.OTHER) if "/up/" in text else b.OTHER
@@ -127,7 +132,7 @@ class ShardDecoder:
         states = resume_state or {}
         self._dialects: dict[str, Dialect] = {
             name: plugins.load("pipeline.dialects", name).build(options.get(name, {}), states.get(name))
-            for name in dict.fromkeys(route.dialect for route in routes)
+            for name in dict.fromkeys((*(route.dialect for route in routes), _OWN_DIALECT))
         }
 
     def set_devices(self, devices: DeviceTable) -> None:
@@ -137,6 +142,11 @@ class ShardDecoder:
     def snapshot(self) -> dict[str, Any]:
         """Return the dialects' states; what else is kept here is only remembered for speed."""
         return {name: dialect.snapshot() for name, dialect in self._dialects.items()}
+
+    def dialect_of(self, topic: bytes) -> str:
+        """Return the dialect of a topic, empty if no route reads it."""
+        match = self._router.match(topic.decode("utf-8", "replace"))
+        return match.dialect if match else ""
 
     def decode(self, frame: Frame) -> Decoded:
         """Return what the messages of `frame` hold; never raises for what came from outside."""

@@ -105,14 +105,15 @@ class EmitStage:
         self._add(out, "rollups", _rollup_rows(batch))
         self._add(out, "sessions", batch.sessions)
         self._add(out, "cdrs", batch.cdrs)
-        for stream, records in batch.reported.items():
-            self._add(out, stream, records)
+        self._add(out, "commands", batch.commands)
+        for stream in sorted(batch.reported):
+            self._add(out, stream, batch.reported[stream])
         if self.config.influx:
             points = self._points(batch)
             if points:
                 out.append(("points", self.shard, points))
-        findings = list(self._publications(batch.findings)) if self.config.publish else []
-        self._add(out, "publish", [*findings, *batch.publishes])
+        publishes = list(self._publications(batch.findings)) if self.config.publish else []
+        self._add(out, "publish", [*publishes, *batch.publishes])
         if batch.account is not None:
             self._add(out, "account", [batch.account])
         return [out]

@@ -1,6 +1,6 @@
 """The flow, as the picture in the README draws it.
 
-    journal ─▶ order ─▶ detect ─▶ bill ─▶ emit ─▶ outbox
+    journal ─▶ order ─▶ detect ─▶ bill ─▶ control ─▶ emit ─▶ outbox
 
 One line per stage; each holds its own state per shard. What a stage is given depends on nothing but the
 journal, so the same journal gives the same results, byte for byte, however it is cut into batches.
@@ -30,6 +30,8 @@ from models.units import NS_PER_S
 from .bill import BillConfig, BillStage
 from .billing_plan import billing_plan
 from .config import Config
+from .control import ControlConfig, ControlStage
+from .control_plan import control_plan
 from .detect import DetectConfig, DetectStage
 from .emit import EmitConfig, EmitStage
 from .engine import Flow, Journal, SourceSettings
@@ -43,6 +45,7 @@ class Stages:
     order: OrderConfig
     detect: DetectConfig
     bill: BillConfig
+    control: ControlConfig
     emit: EmitConfig
     archive_dir: Path | None  # None: quarters beyond the hot ones stay in memory (replay)
 
@@ -72,6 +75,7 @@ class Stages:
                 plan=billing_plan(config.billing, config.ocpi, _prices(config)),
                 signatures=_signatures(config),
             ),
+            control_plan(config),
             EmitConfig(
                 influx=config.influx.enabled,
                 raw=config.influx.raw,
@@ -97,6 +101,10 @@ class Stages:
         """Return the bill stage of a shard."""
         archive: Archive = open_archive(self.archive_dir, shard) if self.archive_dir else MemoryArchive()
         return BillStage(shard, self.bill, archive, state)
+
+    def build_control(self, shard: int, state: Any) -> ControlStage:
+        """Return the control stage of a shard."""
+        return ControlStage(shard, self.control, state)
 
     def build_emit(self, shard: int, state: Any) -> EmitStage:
         """Return the emit stage of a shard."""
@@ -128,5 +136,6 @@ def build_flow(stages: Stages, journal: Journal, settings: SourceSettings) -> Fl
         .stage("order", stages.build_order)
         .stage("detect", stages.build_detect)
         .stage("bill", stages.build_bill)
+        .stage("control", stages.build_control)
         .stage("emit", stages.build_emit)
     )

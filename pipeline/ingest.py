@@ -28,7 +28,7 @@ from models.clock import JournalClock
 from models.errors import StorageFull
 from models.frame import Frame
 from models.sharding import Sharder
-from models.topics import OPERATOR_SITE, ROOT, Route, Router, subscriptions
+from models.topics import CONTROL_SITE, OPERATOR_SITE, ROOT, Route, Router, subscriptions
 from models.units import NO_TIME, NS_PER_S
 
 from .config import Config
@@ -45,8 +45,8 @@ _STATUS_S: Final = 1.0
 _TRIM_S: Final = 5.0
 _TRIM_AGAIN_S: Final = 0.2
 _IDLE_S: Final = 0.2
-#: Operator messages are journaled whatever the routes are.
-_OPERATOR_ROUTE: Final = Route(f"{ROOT}/{OPERATOR_SITE}/{{rest}}", "native")
+#: Operator messages, and what our own shards tell the control shard, are journaled whatever the routes are.
+_OWN_ROUTES: Final = [Route(f"{ROOT}/{name}/{{rest}}", "native") for name in (OPERATOR_SITE, CONTROL_SITE)]
 _GIB: Final = 1 << 30
 _MIB: Final = 1 << 20
 
@@ -85,7 +85,7 @@ def mqtt_settings(config: Config, suffix: str = "") -> MqttSettings:
         version=mqtt.protocol_version,
         username=mqtt.username,
         password=mqtt.password,
-        filters=subscriptions([*config.topic_routes(), _OPERATOR_ROUTE]),
+        filters=subscriptions([*config.topic_routes(), *_OWN_ROUTES]),
         share_group=mqtt.share_group,
         tls_enabled=mqtt.tls_enabled,
         tls_ca_file=mqtt.tls_ca_file,
@@ -145,6 +145,7 @@ class Ingest:
         self.inbox = Inbox(self.clock, config.journal.queue_max_bytes)
         self._writer, self._cursors, self._stop = writer, cursors, stop
         self._sharder = Sharder(Router(config.topic_routes()), config.journal.shards)
+        self._shards = range(writer.shards + writer.control)
         self._tick_s = self._first_tick(writer.last_tick_ns())
         self._status_at = self._trim_at = self._remind_at = self._committed_at = 0.0
         self.sources: list[MessageSource] = self._make_sources()
@@ -231,7 +232,7 @@ class Ingest:
         if group:
             frames = self._sharder.split(Frame.concat([item.frame for item in group]))
         if ticks:
-            frames = {s: with_ticks(frames.get(s), ticks) for s in range(self.config.journal.shards)}
+            frames = {s: with_ticks(frames.get(s), ticks) for s in self._shards}
         if not frames:
             return True
         if not self._append(frames):
@@ -346,7 +347,7 @@ def run_ingest(config: Config, stop: threading.Event) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
         JournalWriter(
-            path, config.journal.shards, reserve_bytes=config.journal.min_free_mib * _MIB
+            path, config.journal.shards, control=True, reserve_bytes=config.journal.min_free_mib * _MIB
         ) as writer,
         Cursors(cursors_path(path)) as cursors,
     ):

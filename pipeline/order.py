@@ -22,7 +22,7 @@ from models.ordering import Ordered, Orderer, OrderingConfig
 from models.outputs import Account
 from models.records import Birth, Dead, Link, Origin, Record, StationEvent, Status, Transaction
 from models.sequencing import Sequencer, SequencingConfig
-from models.shard import ShardBatch
+from models.shard import Heard, ShardBatch
 from models.topics import Route
 from models.units import NO_TIME, NS_PER_MS, NS_PER_S
 
@@ -73,6 +73,7 @@ class OrderStage:
         self._held_pos: list[int] = list(state.get("held_pos", []))
         self._order: int = state.get("order", 0)
         self._newest_before = np.zeros(0, np.int64)
+        self._heard: list[Heard] = []  # of this run
         self._end: int = state.get("end", 0)
         self._last_ns: int = state.get("last_ns", 0)
 
@@ -104,6 +105,7 @@ class OrderStage:
         self._newest_before = self._orderer.state.newest_ns[: self.devices.n_evses].copy()
         effects, waiting = self._sequencer.run(arrivals_of(decoded, everything), release_all=last)
         ranked = self._rank(effects, len(everything))
+        self._heard = []
         raw = effective_rows(decoded, effects, ranked)
         records = self._records(decoded, effects, ranked, everything, pos)
         marks = context_marks(
@@ -165,6 +167,11 @@ class OrderStage:
                 live=bool(effects.live[i]),
             )
             retained = bool(frame.flags[i] & 1)
+            if at.node_row >= 0 and decoded.parts[i][0].kind == "birth":
+                topic = frame.topic(i)
+                dialect = self._decoder.dialect_of(topic)
+                if dialect != "native":
+                    self._heard.append(Heard(at.order, at.node_row, dialect, topic.decode()))
             out += [record_of(part, at, int(effects.shift_ns[i]), retained) for part in decoded.parts[i]]
         return out
 
@@ -323,6 +330,7 @@ class OrderStage:
             dead,
             account,
             list(dict.fromkeys(fresh)),
+            heard=[heard for heard in self._heard if low <= heard.order < high],
         )
 
     def snapshot(self) -> dict[str, Any]:

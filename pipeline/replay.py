@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from connectors.journal import JournalReader, JournalWriter
 from connectors.msglog import read_frames
 from models.frame import TICK_FLAG, Frame
-from models.outputs import Account, CdrRow, FindingChange, IntervalRow, SessionRow
+from models.outputs import Account, CdrRow, CommandRow, FindingChange, IntervalRow, SessionRow
 from models.records import Dead
 from models.sharding import Sharder
 from models.topics import Router
@@ -52,6 +52,7 @@ class Collected:
     accounts: list[Account] = field(default_factory=list)
     sessions: dict[tuple[str, str, str, int], SessionRow] = field(default_factory=dict)
     cdrs: dict[str, CdrRow] = field(default_factory=dict)
+    commands: list[CommandRow] = field(default_factory=list)
 
     def append(self, records: list[engine.Blob]) -> None:
         """Take in blobs."""
@@ -75,6 +76,8 @@ class Collected:
             elif stream == "cdrs":
                 for cdr in msgspec.msgpack.decode(blob, type=list[CdrRow]):
                     self.cdrs.setdefault(cdr.id, cdr)
+            elif stream == "commands":
+                self.commands += msgspec.msgpack.decode(blob, type=list[CommandRow])
             elif stream == "account":
                 self.accounts += msgspec.msgpack.decode(blob, type=list[Account])
 
@@ -183,7 +186,7 @@ def _fill(config: Config, source: Path, journal: Path) -> None:
     """Write the log into a journal, sharded and ticked."""
     shards = config.journal.shards
     sharder, ticker = Sharder(Router(config.topic_routes()), shards), Ticker()
-    with JournalWriter(journal, shards, durable=False) as writer:
+    with JournalWriter(journal, shards, control=True, durable=False) as writer:
         for frames in _blocks(source):
             frame = Frame.concat(frames)
             writer.append(ticker.weave(frame, sharder.split(frame)))
@@ -211,9 +214,10 @@ def replay(config: Config, source: Path, out: Path, *, write_points: bool = True
             _fill(config, source, private / "journal.db")
             filled = time.perf_counter()
             with JournalReader(private / "journal.db") as reader:
+                shards = list(range(reader.shards()))
                 settings = engine.SourceSettings(
-                    shards=list(range(config.journal.shards)),
-                    all_shards=list(range(config.journal.shards)),
+                    shards=shards,
+                    all_shards=shards,
                     batch_max_messages=config.flow.batch_max_messages,
                     batch_max_bytes=config.flow.batch_max_bytes,
                     ends=True,

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from models.outputs import CdrRow, FindingChange, IntervalRow, SessionRow
+from models.outputs import CdrRow, CommandRow, FindingChange, IntervalRow, SessionRow
 from models.records import Dead
 from models.units import wh_text
 
@@ -23,6 +23,7 @@ class Results(Protocol):
     sessions: dict[tuple[str, str, str, int], SessionRow]
     cdrs: dict[str, CdrRow]
     dead: list[Dead]
+    commands: list[CommandRow]
 
 
 def session_line(row: SessionRow) -> bytes:
@@ -34,8 +35,12 @@ def session_line(row: SessionRow) -> bytes:
     return msgspec.json.encode(body)
 
 
+def _told_at(row: CommandRow) -> tuple[int, int, int, str, int]:
+    return row.changed_ms, row.shard, row.order, row.cmd_id, row.change
+
+
 def write_results(out: Path, collected: Results) -> None:
-    """Write findings, intervals, sessions, bills and dead messages."""
+    """Write findings, intervals, sessions, bills, commands and dead messages."""
     changes = sorted(collected.findings, key=lambda c: (c.changed_at, c.shard, c.order, c.code, c.finding_id))
     with (out / "findings.jsonl").open("wb") as file:
         for change in changes:
@@ -47,6 +52,9 @@ def write_results(out: Path, collected: Results) -> None:
             row = collected.intervals[key]
             energy = "" if row.energy_mwh is None else wh_text(row.energy_mwh)
             table.writerow([row.site, row.station, row.evse, row.start_ms, energy, row.quality, row.revision])
+    with (out / "commands.jsonl").open("wb") as file:
+        for told in sorted(collected.commands, key=_told_at):
+            file.write(msgspec.json.encode(told) + b"\n")
     with (out / "dead.jsonl").open("wb") as file:
         for dead in sorted(collected.dead, key=lambda d: (d.recv_ns, d.topic, d.pos)):
             file.write(msgspec.json.encode(dead) + b"\n")

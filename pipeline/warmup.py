@@ -74,9 +74,9 @@ def warm_up(stages: Stages, say: Callable[[str], None] = _say_to_screen) -> None
     slow.daemon = True
     slow.start()
     try:
-        memory = Stages(stages.order, stages.detect, stages.bill, stages.emit, None)
+        memory = Stages(stages.order, stages.detect, stages.bill, stages.control, stages.emit, None)
         items: list[Any] = list(memory.build_order(0, None).process((0, 0, _frame())))
-        for builder in (memory.build_detect, memory.build_bill, memory.build_emit):
+        for builder in (memory.build_detect, memory.build_bill, memory.build_control, memory.build_emit):
             stage = builder(0, None)
             items = list(itertools.chain.from_iterable(stage.process(item) for item in items))
     finally:

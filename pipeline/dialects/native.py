@@ -13,6 +13,8 @@ import msgspec
 from msgspec import UNSET
 
 from models import batch as b
+from models import command_request
+from models.command_request import read_request
 from models.errors import ConfigError, DecodeError
 from models.finding_actions import KIND, read_action
 from models.payments import KIND as PAYMENT
@@ -25,6 +27,7 @@ from . import _native_wire as wire
 from ._decoding import BAD_BYTES, plain, read
 from ._native_meter import put_series
 
+_COMMAND_KINDS: Final = (command_request.KIND, command_request.CANCEL_KIND)
 TAXONOMIES: Final = ("mrec", "uec", "ocpp16", "everest", "ocpp2", "vendor")
 
 _TYPES: Final[dict[int, Any]] = {
@@ -283,5 +286,7 @@ def _operator(message: Message, body: dict[str, Any], out: Sink) -> None:
         read_action(body)
     elif message.topic.rest == PAYMENT:
         read_payment(body)
+    elif message.topic.rest in _COMMAND_KINDS:
+        read_request(message.topic.rest, body)
     out.head(b.OPERATOR)
     out.operator(topic=message.topic.rest, body=plain(body))

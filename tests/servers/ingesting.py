@@ -68,7 +68,9 @@ def ingesting(config: Config, max_bytes: int = 0) -> Iterator[Ingest]:
     stop = threading.Event()
     failed: list[BaseException] = []
     with (
-        JournalWriter(path, config.journal.shards, max_bytes=max_bytes, reserve_bytes=0) as writer,
+        JournalWriter(
+            path, config.journal.shards, control=True, max_bytes=max_bytes, reserve_bytes=0
+        ) as writer,
         Cursors(cursors_path(path)) as cursors,
     ):
         ingest = Ingest(config, writer, cursors, stop)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ocpp.v16.enums import ChargePointErrorCode  # type: ignore[import-untyped]  # ocpp ships no types
+from ocpp.v16.enums import ChargePointErrorCode  # ocpp ships no types
 
 from models import plugins
 from models.detecting import SCOPES, SEVERITIES

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ocpp.messages import Call, validate_payload  # type: ignore[import-untyped]  # ocpp ships no types
+from ocpp.messages import Call, validate_payload
 
 from models import firmware
 from models.firmware import FirmwareError, Image, Trust

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from ocpp.v16.enums import (  # type: ignore[import-untyped]  # ocpp ships no types
+from ocpp.v16.enums import (  # ocpp ships no types
     ChargePointStatus,
     Location,
     Measurand,
@@ -15,7 +15,7 @@ from ocpp.v16.enums import (  # type: ignore[import-untyped]  # ocpp ships no ty
     ReadingContext,
     UnitOfMeasure,
 )
-from ocpp.v201.enums import (  # type: ignore[import-untyped]  # ocpp ships no types
+from ocpp.v201.enums import (  # ocpp ships no types
     ConnectorStatusEnumType,
     StandardizedUnitsOfMeasureType,
 )

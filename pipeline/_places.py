@@ -1,0 +1,103 @@
+"""Where stations are and how they are spoken to, for the commands of one shard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from models import plugins
+from models.command_check import CommandRefused
+from models.command_types import Outgoing, Place
+from models.outputs import Publish
+from models.records import Birth
+from models.shard import Heard, ShardBatch
+from models.whereabouts import Speech, Whereabouts
+
+from .wayback import PACKAGE, Way
+
+_NATIVE = "native"
+
+
+class StationPlaces:
+    """Finds stations and wraps commands in the dialect that each was heard in.
+
+    A node whose birth was not heard yet is taken to speak the only dialect there is, or else the native one.
+
+    Parameters
+    ----------
+    where : Whereabouts
+    dialects : dict
+        Dialect name -> its options.
+    """
+
+    def __init__(self, where: Whereabouts, dialects: dict[str, dict[str, Any]]) -> None:
+        self._where = where
+        self._options = dialects
+        self._default = next(iter(dialects)) if len(dialects) == 1 else _NATIVE
+        self._ways: dict[str, Way | None] = {}
+        self.order = 0  # what came later in the batch is not known yet
+        self._batch: ShardBatch | None = None
+        self._heard: dict[int, Heard] = {}
+
+    def use(self, batch: ShardBatch) -> None:
+        """Go on with a batch."""
+        self._batch = batch
+        self._heard = {heard.order: heard for heard in batch.heard}
+
+    def end(self) -> None:
+        """Note whom readings of the batch came from."""
+        batch, self._batch = self._batch, None
+        if batch is not None and len(batch.rows):
+            evses = np.unique(batch.rows.evse)
+            self._where.hear_all(batch.devices.evse_station[evses].astype(np.int64))
+
+    def speech_of(self, record: Birth) -> Speech | None:
+        """Return how a node was heard in its birth; None for the native schema."""
+        heard = self._heard.get(record.at.order)
+        return None if heard is None else Speech(heard.dialect, heard.topic, record.proto)
+
+    def find(self, site: str, station: str) -> Place | None:
+        """Return where a station is, None if nothing was heard of it up to now."""
+        where = self._where
+        devices = where.devices
+        row, node = devices.find_station(site, station), devices.find_node(site, station)
+        if row >= 0 and (where.heard(row) or self._reads(row)):
+            node, online = devices.station_node[row], where.online(row)
+        elif node >= 0 and where.born(node):
+            online = where.node_online(node)
+        else:
+            return None
+        speech = where.speech(node)
+        way = self._way(speech.dialect if speech else self._default)
+        return Place(devices.nodes[node], online, way is not None and way.honours)
+
+    def _reads(self, station_row: int) -> bool:
+        """Return whether readings of the station came up to now in this batch."""
+        if self._batch is None:
+            return False
+        rows, devices = self._batch.rows, self._batch.devices
+        mine = devices.evse_station[rows.evse] == station_row
+        return bool((mine & (rows.order <= self.order)).any())
+
+    def publication(self, command: Outgoing) -> Publish:
+        """Return the message that carries `command`; raises CommandRefused when its dialect cannot."""
+        devices = self._where.devices
+        row = devices.find_station(command.site, command.station)
+        node = devices.station_node[row] if row >= 0 else devices.find_node(command.site, command.station)
+        speech = self._where.speech(node)
+        dialect = speech.dialect if speech else self._default
+        way = self._way(dialect)
+        if way is None:
+            raise CommandRefused(
+                f"{command.site}/{command.station} speaks the dialect {dialect}, which has no way back; "
+                f"there are {', '.join(plugins.names(PACKAGE))}"
+            )
+        return way.publication(command, devices.nodes[node], speech)
+
+    def _way(self, dialect: str) -> Way | None:
+        if dialect not in self._ways:
+            known = dialect in plugins.names(PACKAGE)
+            module = plugins.load(PACKAGE, dialect) if known else None
+            self._ways[dialect] = module.build(self._options.get(dialect, {})) if module else None
+        return self._ways[dialect]

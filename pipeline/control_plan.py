@@ -1,0 +1,31 @@
+"""The control stage's settings: commands, dialects, and the policies that decide beside people."""
+
+from __future__ import annotations
+
+from models.command_types import CommandConfig
+from models.forwarding import Forwarder
+from models.policies import PolicyPlan
+
+from .config import Config
+from .control import ControlConfig
+
+
+def control_plan(config: Config) -> ControlConfig:
+    """Return the settings of the control stage as `config` has them."""
+    options = config.dialect_options()
+    names = dict.fromkeys(route.dialect for route in config.topic_routes() if "{node}" in route.pattern)
+    return ControlConfig(
+        shards=config.journal.shards,
+        commands=CommandConfig(
+            answer_ms=round(config.commands.answer_s * 1000),
+            sends=config.commands.tries,
+            queue=config.commands.queue_max,
+        ),
+        dialects={name: options.get(name, {}) for name in names},
+        policies=policies(config),
+    )
+
+
+def policies(config: Config) -> tuple[PolicyPlan, ...]:
+    """Return the policies, one line each, in the order in which they hear of things."""
+    return (PolicyPlan("forward", False, lambda _shard, state: Forwarder(state)),)
