@@ -1,0 +1,117 @@
+"""What a station does, and what it means for the campaigns it is in."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ._campaign_inputs import FirmwareSeen, ResultSeen, ShedSeen
+from ._campaign_run import REBOOT_GRACE_MS, Run
+from ._campaign_states import FIRMWARE, Member, State, Step
+
+#: A firmware status without requestId that is older than the request by more than this is of another update.
+_CLOCK_SLACK_MS: Final = 60_000
+#: Answers after which another try of the same request makes no sense.
+_HOPELESS: Final = ("InvalidCertificate", "RevokedCertificate")
+#: Reasons (OCPP StatusInfoReasonType) that are no fault of the station.
+_BUSY: Final = ("TxInProgress", "TxStarted", "FwUpdateInProgress")
+
+Runs = dict[str, Run]
+
+
+def born(runs: Runs, run: Run, row: int, now_ms: int) -> None:
+    """A member of a campaign reports the version it runs."""
+    members = run.members
+    state = Member(int(members.state[row]))
+    if run.runs_image(row):
+        step = Step.BORN_NEW if members.attempt[row] else Step.SKIP
+        members.step(row, step, now_ms, f"its birth reports {run.plan.image.version}")
+        return
+    version = run.fleet.words[run.fleet.fw[row]]
+    if state is Member.SUCCEEDED and run.state in (State.RUNNING, State.PAUSED):
+        if not _busy_elsewhere(runs, run, row):
+            members.step(row, Step.REGRESS, now_ms, f"its birth reports {version} again")
+    elif state in (Member.INSTALLING, Member.INSTALLED) and run.fleet.boot[row] > members.boot[row]:
+        grace = now_ms + REBOOT_GRACE_MS
+        members.deadline_ms[row] = min(int(members.deadline_ms[row]), grace)
+        members.told += 1
+
+
+def _busy_elsewhere(runs: Runs, run: Run, row: int) -> bool:
+    return any(other.members.is_flying(row) for other in runs.values() if other is not run and other.open)
+
+
+def firmware(runs: Runs, row: int, seen: FirmwareSeen, now_ms: int) -> None:
+    """A station tells how its update goes."""
+    run = _update_of(runs, row, seen)
+    step = FIRMWARE.get(seen.status)
+    if run is None or step is None:
+        return
+    members = run.members
+    if step in (Step.FAIL, Step.REFUSE):
+        put_off = seen.status == "DownloadFailed" and bool(members.shed_ms[row] >= members.asked_ms[row])
+        reason = f"{seen.status}: put off by the file server" if put_off else seen.status
+        run.end_attempt(row, now_ms, step, reason, counted=not put_off)
+    elif step is Step.INSTALLED and run.runs_image(row):
+        members.step(row, Step.BORN_NEW, now_ms, f"its birth reports {run.plan.image.version}")
+    else:
+        members.step(row, step, now_ms, seen.status)
+
+
+def _update_of(runs: Runs, row: int, seen: FirmwareSeen) -> Run | None:
+    """Return the campaign whose present attempt at a station a firmware status is about."""
+    for run in runs.values():
+        if not run.members.is_flying(row):
+            continue
+        if seen.request_id is not None:
+            if run.members.request[row] == seen.request_id:
+                return run
+        elif seen.time_ms >= run.members.asked_ms[row] - _CLOCK_SLACK_MS:
+            return run
+    return None
+
+
+def result(runs: Runs, row: int, seen: ResultSeen, now_ms: int) -> None:
+    """A request to a station ended."""
+    kind, _, rest = seen.cause.partition("/")
+    name, _, attempt = rest.rpartition("/")
+    run = runs.get(name) if kind == "campaign" else None
+    if run is None:
+        return
+    members = run.members
+    members.room(len(run.fleet))
+    if str(members.attempt[row]) != attempt or members.state[row] != Member.REQUESTED:
+        return
+    why = ": ".join(text for text in (seen.status or seen.state, _reason_code(seen), seen.reason) if text)
+    if seen.state in ("accepted", "scheduled"):
+        members.step(row, Step.ACCEPT, now_ms, seen.status)
+    elif seen.sends == 0:
+        run.end_attempt(row, now_ms, Step.MISS, f"never sent: {why}", counted=False)
+    elif seen.state == "rejected" or seen.status:
+        if seen.status in _HOPELESS:
+            members.step(row, Step.REFUSE, now_ms, why)
+        else:
+            counted = _reason_code(seen) not in _BUSY
+            run.end_attempt(row, now_ms, Step.REFUSE, why, counted=counted)
+    # Sent and not answered: it may be at work. Its timeout decides, never a second request before.
+
+
+def shed(runs: Runs, row: int, seen: ShedSeen, now_ms: int) -> None:
+    """The file server put a station's download off; that may be told after the station's own failure."""
+    for run in runs.values():
+        members = run.members
+        members.room(len(run.fleet))
+        if members.attempt[row] == 0 or seen.time_ms < members.asked_ms[row] - _CLOCK_SLACK_MS:
+            continue
+        until = seen.time_ms + seen.retry_after_s * 1000
+        members.shed_ms[row] = max(int(members.shed_ms[row]), seen.time_ms, int(members.asked_ms[row]))
+        members.shed_until_ms[row] = max(int(members.shed_until_ms[row]), until)
+        told_first = run.fleet.words[members.reason[row]] == "DownloadFailed"
+        if members.state[row] == Member.DUE and members.failed[row] and told_first:
+            members.failed[row] -= 1
+            members.reason[row] = 0
+            members.not_before_ms[row] = max(int(members.not_before_ms[row]), until)
+
+
+def _reason_code(seen: ResultSeen) -> str:
+    info = seen.body.get("statusInfo")
+    return str(info.get("reasonCode", "")) if isinstance(info, dict) else ""

@@ -1,0 +1,150 @@
+"""What the control shard is told: the bodies of ``evt/v1/_ctl/<kind>``, and of operators' requests.
+
+Every message may come again and late: `order` is the order of effect in the station's own shard.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from .errors import DecodeError
+
+_Name = Annotated[str, Meta(min_length=1, max_length=255)]
+
+
+class StationSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """kind ``station``: a birth, a will, or a gateway's word; empty texts and None are not known."""
+
+    site: _Name
+    station: _Name
+    order: int
+    online: bool
+    time_ms: int = 0
+    vendor: str = ""
+    model: str = ""
+    fw: str = ""
+    boot: int | None = None
+
+
+class FirmwareSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """kind ``fw``: a FirmwareStatusNotification; 1.6 has no `request_id`."""
+
+    site: _Name
+    station: _Name
+    status: str
+    time_ms: int
+    request_id: int | None = None
+    campaign: str = ""
+    version: str = ""
+
+
+class ResultSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """kind ``result``: how a command ended. `sends` 0: it never left."""
+
+    site: _Name
+    station: _Name
+    cause: str
+    state: str  # accepted, rejected, scheduled, expired, failed
+    status: str = ""  # what the station answered
+    reason: str = ""
+    sends: int = 1
+    body: dict[str, Any] = {}
+
+
+class DigestSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """kind ``digest``: one clock hour of a station."""
+
+    site: _Name
+    station: _Name
+    hour_ms: int
+    energy_mwh: int = 0
+    starts: int = 0
+    failed_starts: int = 0
+    offline_s: float = 0.0
+    findings: int = 0
+
+
+class ChargingSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """kind ``charging``: whether any transaction of the station runs."""
+
+    site: _Name
+    station: _Name
+    order: int
+    charging: bool
+
+
+class ShedSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """kind ``shed``: the file server put a download off (503 or 429); not the station's failure."""
+
+    site: _Name
+    station: _Name
+    time_ms: int
+    retry_after_s: int = 0
+
+
+KINDS: Final[dict[str, type[msgspec.Struct]]] = {
+    "station": StationSeen,
+    "fw": FirmwareSeen,
+    "result": ResultSeen,
+    "digest": DigestSeen,
+    "charging": ChargingSeen,
+    "shed": ShedSeen,
+}
+
+Seen = StationSeen | FirmwareSeen | ResultSeen | DigestSeen | ChargingSeen | ShedSeen
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a person asks of a campaign that exists; `waive_gate`: the open wave needs no gate (resume)."""
+
+    id: _Name
+    action: Literal["approve", "start", "pause", "resume", "abort", "rollback"]
+    by: _Name
+    text: Annotated[str, Meta(max_length=4000)] = ""
+    waive_gate: bool = False
+
+
+class TagRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Give tags to stations by patterns of ``site/station``, or take them away."""
+
+    action: Literal["tag"]
+    by: _Name
+    stations: Annotated[tuple[_Name, ...], Meta(min_length=1)]
+    tags: Annotated[tuple[_Name, ...], Meta(min_length=1)]
+    remove: bool = False
+    id: str = ""
+
+
+def read_seen(kind: str, body: Any) -> Seen | None:
+    """Return what a message of a kind says, None for a kind that is not of campaigns.
+
+    Raises
+    ------
+    DecodeError
+        If a field is missing or wrong.
+    """
+    wanted = KINDS.get(kind)
+    if wanted is None:
+        return None
+    try:
+        seen: Seen = msgspec.convert(body, wanted)
+    except msgspec.ValidationError as error:
+        raise DecodeError("schema", f"_ctl/{kind}: {error}") from error
+    return seen
+
+
+def read_request(body: dict[str, Any]) -> Request | TagRequest:
+    """Return an operator's request, other than ``create``.
+
+    Raises
+    ------
+    DecodeError
+        If a field is missing or wrong.
+    """
+    try:
+        return msgspec.convert(body, TagRequest if body.get("action") == "tag" else Request)
+    except msgspec.ValidationError as error:
+        raise DecodeError("schema", f"campaign: {error}") from error

@@ -1,0 +1,406 @@
+"""One campaign under way: waves, thresholds, the gate, and whom to ask next. Journaled time only."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ._campaign_fleet import Fleet
+from ._campaign_members import Members
+from ._campaign_plan import Plan
+from ._campaign_states import CAMPAIGN, ENDED, FAILURES, Event, Member, State, Step
+from ._campaign_windows import Windows
+from .campaign_rows import CampaignAsk, CampaignRow
+from .firmware import FirmwareError, check_install, same_version, update_firmware_body
+from .gate import Gate, Verdict
+
+#: A station that came back on its old version while it installed has this long to boot once more.
+REBOOT_GRACE_MS: Final = 600_000
+#: How often the gate looks, on the clock.
+GATE_LOOK_MS: Final = 300_000
+_FOREVER_MS: Final = 1 << 62
+_OPEN_STATES: Final = (State.RUNNING, State.ABORTING)
+
+#: What the run keeps beside its members: name -> value at the beginning.
+_FIELDS: Final[dict[str, Any]] = {
+    "state": State.WAITING_FOR_APPROVAL,
+    "approved_by": "",
+    "parent": "",
+    "change": 0,
+    "wave": -1,
+    "wave_size": 0,
+    "wave_opened_ms": 0,
+    "soak_from_ms": None,
+    "all_open": False,
+    "waived_wave": -1,  # a person let this wave pass
+    "waived_gate": -1,
+    "judged_from_ms": 0,  # attempts that ended before do not count against the thresholds
+    "ended_ms": 0,  # time of the last change of state
+}
+
+
+class Run:
+    """A campaign and the stations in it.
+
+    Attributes
+    ----------
+    plan : Plan
+    state : State
+    parent : str
+        Of a roll-back: the campaign that it takes back, "" otherwise.
+    wave : int
+        The open one, -1 before the first.
+    """
+
+    state: State
+    approved_by: str
+    parent: str
+    change: int
+    wave: int
+    wave_size: int
+    wave_opened_ms: int
+    soak_from_ms: int | None
+    all_open: bool
+    waived_wave: int
+    waived_gate: int
+    judged_from_ms: int
+    ended_ms: int
+
+    def __init__(self, plan: Plan, fleet: Fleet) -> None:
+        self.plan = plan
+        self.fleet = fleet
+        self.members = Members(plan.id, fleet)
+        self.windows = Windows(plan)
+        self.gate: Gate | None = None
+        self.rows: list[CampaignRow] = []
+        self.asks: list[CampaignAsk] = []
+        self._rested: tuple[int, int, int] | None = None  # fleet, members, campaign at the last whole step
+        self._due, self._next_ms = False, 0
+        self._same: dict[int, bool] = {}  # version word -> whether it is the image's
+        for name, value in _FIELDS.items():
+            setattr(self, name, value)
+
+    # -- what people ask for and what it finds itself ----------------------------------------------
+
+    def turn(self, event: Event, now_ms: int, by: str = "", text: str = "") -> bool:
+        """Let an event happen; return whether it could in this state (if not, that is told)."""
+        then = CAMPAIGN[self.state, event]
+        if then is None:
+            self.tell("refused", now_ms, by, f"{event.value}: the campaign is {self.state.value}")
+            return False
+        self.state, self.ended_ms = then, now_ms
+        self.tell(event.value, now_ms, by, text)
+        return True
+
+    def tell(
+        self, event: str, now_ms: int, by: str = "", text: str = "", verdict: Verdict | None = None
+    ) -> None:
+        """Tell that something happened."""
+        self.change += 1
+        self.rows.append(
+            CampaignRow(
+                campaign=self.plan.id,
+                change=self.change,
+                event=event,
+                state=self.state.value,
+                by=by,
+                text=text,
+                wave=self.wave,
+                counts=self.members.counts(),
+                at_ms=now_ms,
+                plan=msgspec.to_builtins(self.plan) if event == "create" else None,
+                verdict=msgspec.to_builtins(verdict) if verdict is not None else None,
+            )
+        )
+
+    @property
+    def open(self) -> bool:
+        """Whether stations may still change in it."""
+        return self.state not in ENDED and self.state is not State.WAITING_FOR_APPROVAL
+
+    def runs_image(self, row: int) -> bool:
+        """Return whether a station runs the campaign's image, by its own last birth."""
+        code = int(self.fleet.fw[row])
+        found = self._same.get(code)
+        if found is None:
+            word = self.fleet.words[code]
+            try:
+                found = bool(word) and same_version(word, self.plan.image.version)
+            except FirmwareError:
+                found = False
+            self._same[code] = found
+        return found
+
+    def unfit(self, row: int) -> str:
+        """Return why a station may not have the image, "" if it may."""
+        vendor, model, version = self.fleet.identity(row)
+        try:
+            check_install(
+                self.plan.image,
+                vendor=vendor,
+                model=model,
+                version=version,
+                floors={},
+                downgrade=bool(self.parent),
+            )
+        except FirmwareError as error:
+            return error.detail
+        return ""
+
+    def admit(self, row: int, now_ms: int) -> None:
+        """Take in a station that the target chooses."""
+        if self.runs_image(row):
+            self.members.join(row, now_ms, Member.SKIPPED, "runs the version already")
+        elif unfit := self.unfit(row):
+            self.members.join(row, now_ms, Member.SKIPPED, unfit)
+        else:
+            self.members.join(row, now_ms, Member.WAITING)
+            if self.all_open:
+                self.members.wave[row] = self.wave
+                self.members.step(row, Step.OPEN, now_ms)
+
+    def end_attempt(self, row: int, now_ms: int, step: Step, reason: str, *, counted: bool) -> None:
+        """An attempt came to nothing: another follows while the budget lasts, else `step` ends it.
+
+        What does not count against the station waits like a first failure, as often as it takes.
+        """
+        members, plan = self.members, self.plan
+        if not members.is_flying(row):
+            return
+        if counted:
+            members.failed[row] += 1
+        failed = int(members.failed[row])
+        over = self.state is not State.RUNNING and self.state is not State.PAUSED
+        if over or (counted and (failed > plan.retries or not self.fleet.online[row])):
+            members.step(row, step, now_ms, reason)
+        else:
+            wait_s = plan.retry_wait_s * 2 ** max(0, failed - 1) if counted else plan.retry_wait_s
+            members.not_before_ms[row] = max(now_ms + wait_s * 1000, int(members.shed_until_ms[row]))
+            members.step(row, Step.RETRY, now_ms, reason)
+
+    # -- the clock ---------------------------------------------------------------------------------
+
+    def step(self, now_ms: int, step_ms: int, busy: NDArray[np.bool_], more_to_come: bool) -> None:
+        """Do what is due at a step of the clock.
+
+        Parameters
+        ----------
+        busy : ndarray
+            Over the fleet: stations that another campaign updates.
+        more_to_come : bool
+            Stations may join yet that are not known of: it does not end.
+        """
+        if not self.open or self.state is State.APPROVED:
+            return
+        members = self.members
+        told = (len(self.fleet), members.told, self.change)
+        if told == self._rested and now_ms < self._next_ms and now_ms % GATE_LOOK_MS and not more_to_come:
+            if self._due and self.state is State.RUNNING:
+                self._ask(now_ms, step_ms, busy)
+            return
+        late = members.flying() & (members.deadline_ms[: len(self.fleet)] <= now_ms)
+        for row in members.ordered(late):
+            minutes = (now_ms - int(members.asked_ms[row])) // 60_000
+            reason = f"no birth with {self.plan.image.version} {minutes} minutes after the request"
+            self.end_attempt(int(row), now_ms, Step.TIME_OUT, reason, counted=True)
+        if self.state in (State.ABORTING, State.ROLLING_BACK):
+            for row in members.ordered(members.chosen(Member.WAITING, Member.DUE)):
+                members.step(int(row), Step.CANCEL, now_ms, f"the campaign is {self.state.value}")
+        if self.state is State.RUNNING:
+            self._miss(now_ms)
+            self._judge(now_ms)
+        if self.state is State.RUNNING:
+            self._ask(now_ms, step_ms, busy)
+        self._drained(now_ms, more_to_come)
+        self._rest(told)
+
+    def _rest(self, told: tuple[int, int, int]) -> None:
+        """Note when there is something to do again: a shortcut, nothing that a restart must know."""
+        members = self.members
+        n = len(self.fleet)
+        self._rested, self._due = told, bool(members.chosen(Member.DUE).any())
+        deadlines = members.deadline_ms[:n][members.flying()]
+        self._next_ms = int(deadlines.min()) if len(deadlines) else _FOREVER_MS
+        if self._due:
+            self._next_ms = min(self._next_ms, self.wave_opened_ms + self.plan.wave_timeout_s * 1000)
+        if self.plan.until_ms is not None:
+            self._next_ms = min(self._next_ms, self.plan.until_ms)
+
+    def _miss(self, now_ms: int) -> None:
+        if now_ms < self.wave_opened_ms + self.plan.wave_timeout_s * 1000:
+            return
+        members = self.members
+        for row in members.ordered(members.chosen(Member.DUE)):
+            failed = int(members.failed[row])
+            if failed:
+                members.step(int(row), Step.FAIL, now_ms, f"{failed} attempts failed, none could follow")
+            else:
+                members.step(int(row), Step.MISS, now_ms, "never free and online in its window")
+
+    def _judge(self, now_ms: int) -> None:
+        """Pause at the thresholds; open the next wave when this one is done and the gate lets it."""
+        held = self._too_many_failures()
+        if held:
+            self.turn(Event.HELD, now_ms, text=held)
+            return
+        if self.wave < 0:
+            self._open_wave(now_ms)
+            return
+        if self.soak_from_ms is None:
+            done, text = self._wave_done()
+            if done is None:
+                self._look(now_ms)
+                return
+            if not done:
+                self.turn(Event.HELD, now_ms, text=text)
+                return
+            self.soak_from_ms = now_ms
+            self.tell("wave_done", now_ms, text=text)
+        if self.members.chosen(Member.WAITING).any() and self._look(now_ms):
+            self._open_wave(now_ms)
+
+    def _too_many_failures(self) -> str:
+        members, plan = self.members, self.plan
+        n = len(self.fleet)
+        counts = members.since_ms[:n] >= self.judged_from_ms
+        failed = members.chosen(*FAILURES) & counts
+        ended = failed | (members.chosen(Member.SUCCEEDED) & counts)
+        for where, mask in (("wave", members.wave[:n] == self.wave), ("campaign", np.True_)):
+            bad, tried = int((failed & mask).sum()), int((ended & mask).sum())
+            if tried >= plan.min_sample and bad > plan.error * tried:
+                return (
+                    f"{bad} of {tried} attempts of the {where} failed, more than {plan.error:.1%} "
+                    f"(at least {plan.min_sample} tried)"
+                )
+        return ""
+
+    def _wave_done(self) -> tuple[bool | None, str]:
+        """Return whether the open wave met its success threshold, None while that is open."""
+        members = self.members
+        mask = members.wave[: len(self.fleet)] == self.wave
+        mask &= ~members.chosen(Member.SKIPPED, Member.CANCELLED)
+        size = int(mask.sum())
+        good = int((mask & members.chosen(Member.SUCCEEDED)).sum())
+        text = f"{good} of {size} stations of wave {self.wave + 1} run {self.plan.image.version}"
+        if good >= math.ceil(self.plan.success * size - 1e-9) or self.waived_wave == self.wave:
+            return True, text
+        if (mask & ~members.ended()).any():
+            return None, ""
+        return False, f"{text}, {self.plan.success:.1%} wanted"
+
+    def _look(self, now_ms: int) -> bool:
+        """Ask the gate; return whether it lets the next wave begin. It may pause the campaign."""
+        settings = self.plan.gate
+        if settings is None or self.gate is None or self.waived_gate == self.wave:
+            return True
+        if now_ms % GATE_LOOK_MS:
+            return False
+        soaked_ms = 0 if self.soak_from_ms is None else now_ms - self.soak_from_ms
+        verdict = self.gate.judge(settings, soaked_ms)
+        if verdict.decision == "wait":
+            return False
+        if verdict.decision == "pass":
+            self.tell("gate", now_ms, text=verdict.reason, verdict=verdict)
+            return True
+        self.tell("gate", now_ms, text=verdict.reason, verdict=verdict)
+        self.turn(Event.HELD, now_ms, text=f"telemetry gate: {verdict.decision}: {verdict.reason}")
+        return False
+
+    def _open_wave(self, now_ms: int) -> None:
+        members = self.members
+        waiting = members.ordered(members.chosen(Member.WAITING))
+        taken = int((members.wave[: len(self.fleet)] >= 0).sum())
+        if not len(waiting):
+            self.all_open = True
+            self.wave = max(self.wave, 0)
+            return
+        size = self.plan.wave_size(self.wave + 1, self.wave_size, taken, len(waiting))
+        self.wave += 1
+        self.wave_size, self.wave_opened_ms, self.soak_from_ms = size, now_ms, None
+        self.all_open = size == len(waiting)
+        for row in waiting[:size]:
+            members.wave[row] = self.wave
+            members.step(int(row), Step.OPEN, now_ms)
+        self.gate = None if self.plan.gate is None or self.all_open else Gate(now_ms)
+        self.tell("wave", now_ms, text=f"wave {self.wave + 1} opens with {size} stations")
+
+    def _ask(self, now_ms: int, step_ms: int, busy: NDArray[np.bool_]) -> None:
+        plan, members, fleet = self.plan, self.members, self.fleet
+        n = len(fleet)
+        allowed = plan.per_minute * now_ms // 60_000 - plan.per_minute * (now_ms - step_ms) // 60_000
+        room = min(allowed, plan.max_in_flight - int(members.flying().sum()))
+        free = members.chosen(Member.DUE) & (members.not_before_ms[:n] <= now_ms) & ~busy
+        free &= (fleet.online[:n] == 1) & (fleet.charging[:n] == 0)
+        if room > 0 and self.plan.windows:
+            sites = np.unique(fleet.site[:n][free])
+            shut = [code for code in sites.tolist() if not self.windows.open(fleet.words[code], now_ms)]
+            free &= ~np.isin(fleet.site[:n], shut)
+        for index in members.ordered(free) if room > 0 else ():
+            row = int(index)
+            if unfit := self.unfit(row):
+                members.step(row, Step.SKIP, now_ms, unfit)
+                continue
+            self.asks.append(self._request(row, now_ms))
+            room -= 1
+            if room <= 0:
+                break
+
+    def _request(self, row: int, now_ms: int) -> CampaignAsk:
+        plan = self.plan
+        site, station = self.fleet.names[row]
+        request = self.members.ask(row, now_ms, now_ms + plan.attempt_timeout_s * 1000)
+        return CampaignAsk(
+            cause=f"campaign/{plan.id}/{self.members.attempt[row]}",
+            site=site,
+            station=station,
+            command="UpdateFirmware",
+            body=update_firmware_body(
+                plan.image,
+                plan.location.replace("{site}", site).replace("{station}", station),
+                request,
+                retrieve_ms=now_ms,
+                retries=plan.download_retries,
+                retry_interval_s=plan.download_retry_s,
+            ),
+            by=f"campaign:{plan.id}",
+            at_ms=now_ms,
+            expires_ms=now_ms + plan.answer_timeout_s * 1000,
+        )
+
+    def _drained(self, now_ms: int, more_to_come: bool) -> None:
+        left = ~self.members.ended() & (self.members.states != Member.NONE)
+        if left.any() or more_to_come or self.state not in _OPEN_STATES:
+            return
+        if self.state is State.RUNNING:
+            if self.wave < 0 or (self.soak_from_ms is None and self.wave_size):
+                return  # the threshold of its last wave is still to be looked at
+            if self.plan.until_ms is not None and now_ms < self.plan.until_ms:
+                return
+        self.turn(Event.DRAINED, now_ms)
+
+    # -- saving ------------------------------------------------------------------------------------
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return plain data from which `restore` makes an equal run."""
+        state: dict[str, Any] = {name: getattr(self, name) for name in _FIELDS}
+        return state | {
+            "state": self.state.value,
+            "plan": msgspec.to_builtins(self.plan),
+            "members": self.members.snapshot(),
+            "gate": None if self.gate is None else self.gate.snapshot(),
+        }
+
+    @classmethod
+    def restore(cls, state: dict[str, Any], fleet: Fleet) -> Run:
+        """Return the run saved in `state`."""
+        run = cls(msgspec.convert(state["plan"], Plan), fleet)
+        for name in _FIELDS:
+            setattr(run, name, state[name])
+        run.state = State(state["state"])
+        run.members.fill(state["members"])
+        run.gate = None if state["gate"] is None else Gate.restore(state["gate"])
+        return run

@@ -1,0 +1,133 @@
+"""The gate drill: a bad image must be stopped in the canary wave, a harmless one must pass, seed after seed.
+
+The whole way: a campaign of a canary wave and the rest, births, hourly digests of every station, and the
+verdict of the campaign book. The bad image raises the rate of findings of updated stations by half and does
+nothing else. Stations differ (each has its own rates, drawn from gamma distributions), and load follows the
+time of day, so the figures scatter more than Poisson.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models._campaign_states import Member
+from models.campaigns import CampaignBook
+from models.gate import HOUR_MS
+
+from .drill_campaign import START_MS, plan_of
+
+#: Means per station: findings an hour, starts an hour, failed of them, hours with an offline spell.
+FINDINGS, STARTS, FAILED, OFFLINE = 0.02, 0.3, 0.06, 0.01
+#: How much stations differ: standard deviation over mean of their own rates.
+SPREAD: Final = 0.5
+#: A bad image: findings of updated stations times this.
+WORSE: Final = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class GateOptions:
+    """What the drill does: `seeds` campaigns with a bad image and as many with a harmless one.
+
+    500 canaries of 4,000 stations at 0.02 findings per station-hour decide within some 50 hours with the
+    gate's own alpha and beta of 0.01 (docs/campaigns.md).
+    """
+
+    seed: int = 1
+    seeds: int = 100
+    stations: int = 4000
+    canaries: int = 500
+    soak_hours: int = 96
+
+
+def run_gate(options: GateOptions) -> dict[str, Any]:
+    """Run the drill; return the figures and whether it passed."""
+    out: dict[str, Any] = {"drill": "gate"} | {name: getattr(options, name) for name in options.__slots__}
+    outcomes = {
+        worse: [one_campaign(options, options.seed + i, worse) for i in range(options.seeds)]
+        for worse in (True, False)
+    }
+    for name, worse, wanted in (("bad_stopped", True, "paused"), ("harmless_passed", False, "next wave")):
+        found = outcomes[worse]
+        out[name] = sum(end == wanted for end, _, _ in found)
+        hours = np.array([h for _, h, _ in found])
+        out[f"{name}_hours"] = {f"p{q}": float(np.percentile(hours, q)) for q in (5, 50, 95, 100)}
+        out[f"{name}_why"] = dict(Counter(why for _, _, why in found))
+    needed = 0.95 * options.seeds
+    out["passed"] = out["bad_stopped"] >= needed and out["harmless_passed"] >= needed
+    return out
+
+
+def one_campaign(options: GateOptions, seed: int, bad: bool) -> tuple[str, int, str]:
+    """Return how the canary wave of one campaign ended, after how many hours of soak, and why."""
+    rng = np.random.default_rng(seed)
+    book, now = CampaignBook(), START_MS
+    n = options.stations
+    book.advance(now)
+    for i in range(n):
+        book.seen("station", _born(i, 1, "1.4.0"), now)
+    gate = {"max_soak_s": options.soak_hours * 3600}
+    plan = plan_of(n) | {
+        "waves": [{"count": options.canaries}],
+        "windows": [],
+        "gate": gate,
+        "previous": None,
+    }
+    plan |= {"per_minute": 100_000, "max_in_flight": 100_000, "previous_location": "", "id": f"gate-{seed}"}
+    for body in (plan, {"action": "approve", "by": "bob"}, {"action": "start", "by": "ann"}):
+        book.operator(body | {"id": plan["id"]}, now)
+    run = book.runs[plan["id"]]
+    now += 60_000
+    book.advance(now)
+    for row in np.flatnonzero(run.members.chosen(Member.REQUESTED)).tolist():
+        book.seen("station", _born(row, 2, "2.0.0"), now + 1)
+    book.drain()
+    rates = _Rates(rng, n)
+    first = now // HOUR_MS + 1
+    updated = run.members.chosen(Member.SUCCEEDED)
+    for hour in range(first, first + options.soak_hours + 2):
+        values, starts = rates.hour(hour, np.where(updated, WORSE if bad else 1.0, 1.0))
+        book.digests(hour, np.arange(n), values, starts)
+        book.advance((hour + 1) * HOUR_MS + 60_000)
+        for told in book.drain().campaigns:
+            if told.event == "gate":
+                verdict = told.verdict or {}
+                worse = [m["metric"] for m in verdict["metrics"] if m["verdict"] == "worse"]
+                left = [m["metric"] for m in verdict["metrics"] if m["verdict"] == "open"]
+                why = f"{verdict['decision']} {', '.join(worse or left)}".strip()
+                end = "next wave" if verdict["decision"] == "pass" else "paused"
+                return end, hour + 1 - first, why
+    return "no verdict", options.soak_hours + 2, "none"
+
+
+def _born(row: int, order: int, fw: str) -> dict[str, Any]:
+    where = {"site": f"site-{row % 40:02d}", "station": f"cs-{row:05d}", "order": order, "boot": order}
+    return where | {"online": True, "vendor": "Volta", "model": "V2", "fw": fw}
+
+
+class _Rates:
+    """What a fleet does in an hour; every station has rates of its own."""
+
+    def __init__(self, rng: np.random.Generator, n: int) -> None:
+        self._rng, self._n = rng, n
+        shape = 1.0 / SPREAD**2
+        self._own = rng.gamma(shape, 1.0 / shape, (4, n))
+
+    def hour(
+        self, hour: int, findings: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the values and starts of an hour; `findings` multiplies the rate of findings."""
+        rng, n = self._rng, self._n
+        day = 1.0 + 0.6 * np.sin(2.0 * np.pi * hour / 24.0)
+        found = rng.poisson(FINDINGS * self._own[0] * findings * day)
+        starts = rng.poisson(STARTS * self._own[1] * day)
+        failed = rng.binomial(starts, FAILED)
+        away = rng.random(n) < OFFLINE * self._own[2]
+        offline = np.where(away, rng.exponential(600.0, n).clip(0.0, 3600.0), 0.0)
+        energy = starts * rng.gamma(2.0, 6000.0 * self._own[3])
+        values = np.stack([found, failed, offline, energy], axis=1).astype(np.float64)
+        return values, starts.astype(np.float64)
