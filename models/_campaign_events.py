@@ -59,13 +59,14 @@ def firmware(runs: Runs, row: int, seen: FirmwareSeen, now_ms: int) -> None:
 
 def _update_of(runs: Runs, row: int, seen: FirmwareSeen) -> Run | None:
     """Return the campaign whose present attempt at a station a firmware status is about."""
+    time_ms = seen.time_ms if seen.station_ms is None else seen.station_ms
     for run in runs.values():
         if not run.members.is_flying(row):
             continue
         if seen.request_id is not None:
             if run.members.request[row] == seen.request_id:
                 return run
-        elif seen.time_ms >= run.members.asked_ms[row] - _CLOCK_SLACK_MS:
+        elif time_ms >= run.members.asked_ms[row] - _CLOCK_SLACK_MS:
             return run
     return None
 
@@ -84,7 +85,7 @@ def result(runs: Runs, row: int, seen: ResultSeen, now_ms: int) -> None:
     why = ": ".join(text for text in (seen.status or seen.state, _reason_code(seen), seen.reason) if text)
     if seen.state in ("accepted", "scheduled"):
         members.step(row, Step.ACCEPT, now_ms, seen.status)
-    elif seen.sends == 0:
+    elif seen.sent_ms is None:
         run.end_attempt(row, now_ms, Step.MISS, f"never sent: {why}", counted=False)
     elif seen.state == "rejected" or seen.status:
         if seen.status in _HOPELESS:
@@ -113,5 +114,5 @@ def shed(runs: Runs, row: int, seen: ShedSeen, now_ms: int) -> None:
 
 
 def _reason_code(seen: ResultSeen) -> str:
-    info = seen.body.get("statusInfo")
+    info = seen.answer.get("statusInfo")
     return str(info.get("reasonCode", "")) if isinstance(info, dict) else ""

@@ -30,19 +30,20 @@ class StationSeen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FirmwareSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """kind ``fw``: a FirmwareStatusNotification; 1.6 has no `request_id`."""
+    """kind ``fw``: a FirmwareStatusNotification; 1.6 has no `request_id`. `station_ms` is the station's."""
 
     site: _Name
     station: _Name
     status: str
     time_ms: int
+    station_ms: int | None = None
     request_id: int | None = None
     campaign: str = ""
     version: str = ""
 
 
 class ResultSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """kind ``result``: how a command ended. `sends` 0: it never left."""
+    """kind ``result``: how a command ended. `sent_ms` None: it never left."""
 
     site: _Name
     station: _Name
@@ -50,8 +51,8 @@ class ResultSeen(msgspec.Struct, frozen=True, kw_only=True):
     state: str  # accepted, rejected, scheduled, expired, failed
     status: str = ""  # what the station answered
     reason: str = ""
-    sends: int = 1
-    body: dict[str, Any] = {}
+    sent_ms: int | None = None
+    answer: dict[str, Any] = {}
 
 
 class DigestSeen(msgspec.Struct, frozen=True, kw_only=True):

@@ -150,6 +150,7 @@ def _member_table() -> dict[tuple[Member, Step], Member | None]:
     for state in (Member.DUE, *IN_FLIGHT, *FAILURES, Member.UNREACHABLE, Member.CANCELLED):
         leads[state, Step.BORN_NEW] = Member.SUCCEEDED
     leads[Member.WAITING, Step.BORN_NEW] = Member.SKIPPED
+    leads[Member.UNREACHABLE, Step.SKIP] = Member.SKIPPED
     leads[Member.SUCCEEDED, Step.REGRESS] = Member.FAILED
     return {pair: leads.get(pair) for pair in product(Member, Step)}
 

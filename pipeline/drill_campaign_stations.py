@@ -120,7 +120,7 @@ class World:
 
     def _arrive(self, station: Station, ask: CampaignAsk) -> None:
         if not station.online:
-            self._result(station, ask, "expired", "", sends=0)
+            self._result(station, ask, "expired", "")
             return
         if station.kind == "silent":
             self.at(300, self._result, station, ask, "expired", "")
@@ -128,7 +128,7 @@ class World:
         if station.charging:  # a car came in between
             self.told_busy += 1
             info = {"statusInfo": {"reasonCode": "TxInProgress"}}
-            self._result(station, ask, "rejected", "Rejected", body=info)
+            self._result(station, ask, "rejected", "Rejected", info)
             return
         station.asked += 1
         station.updating += 1
@@ -144,10 +144,10 @@ class World:
         ask: CampaignAsk,
         state: str,
         status: str,
-        sends: int = 1,
-        body: dict[str, Any] | None = None,
+        answer: dict[str, Any] | None = None,
     ) -> None:
-        said = {"cause": ask.cause, "state": state, "status": status, "sends": sends, "body": body or {}}
+        said = {"cause": ask.cause, "state": state, "status": status, "answer": answer or {}}
+        said["sent_ms"] = ask.at_ms if station.online else None
         self._say(station, "result", said)
 
     def _status(self, station: Station, request: int | None, status: str) -> None:

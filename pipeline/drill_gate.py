@@ -41,7 +41,7 @@ class GateOptions:
     seeds: int = 100
     stations: int = 4000
     canaries: int = 500
-    soak_hours: int = 96
+    soak_hours: int = 120
 
 
 def run_gate(options: GateOptions) -> dict[str, Any]:
