@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -11,7 +11,7 @@ import numpy as np
 class Columns:
     """Arrays as attributes; `COLUMNS` of a subclass names them: (dtype, value of a new row)."""
 
-    COLUMNS: Mapping[str, tuple[str, int]]
+    COLUMNS: ClassVar[Mapping[str, tuple[str, int]]]
 
     def __init__(self) -> None:
         self._size = 64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Final
 
@@ -18,7 +19,7 @@ _NEVER: Final = -1
 class Fleet(Columns):
     """Stations to rows; rows are never reused or removed. Words (vendors, models, versions) are interned."""
 
-    COLUMNS: ClassVar = {
+    COLUMNS: ClassVar[Mapping[str, tuple[str, int]]] = {
         "site": ("int32", 0),
         "vendor": ("int32", 0),
         "model": ("int32", 0),

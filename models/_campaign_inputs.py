@@ -86,7 +86,9 @@ class ShedSeen(msgspec.Struct, frozen=True, kw_only=True):
     retry_after_s: int = 0
 
 
-KINDS: Final[dict[str, type[msgspec.Struct]]] = {
+Seen = StationSeen | FirmwareSeen | ResultSeen | DigestSeen | ChargingSeen | ShedSeen
+
+KINDS: Final[dict[str, type[Seen]]] = {
     "station": StationSeen,
     "fw": FirmwareSeen,
     "result": ResultSeen,
@@ -94,8 +96,6 @@ KINDS: Final[dict[str, type[msgspec.Struct]]] = {
     "charging": ChargingSeen,
     "shed": ShedSeen,
 }
-
-Seen = StationSeen | FirmwareSeen | ResultSeen | DigestSeen | ChargingSeen | ShedSeen
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -131,10 +131,9 @@ def read_seen(kind: str, body: Any) -> Seen | None:
     if wanted is None:
         return None
     try:
-        seen: Seen = msgspec.convert(body, wanted)
+        return msgspec.convert(body, wanted)
     except msgspec.ValidationError as error:
         raise DecodeError("schema", f"_ctl/{kind}: {error}") from error
-    return seen
 
 
 def read_request(body: dict[str, Any]) -> Request | TagRequest:
@@ -145,7 +144,8 @@ def read_request(body: dict[str, Any]) -> Request | TagRequest:
     DecodeError
         If a field is missing or wrong.
     """
+    kind: type[Request | TagRequest] = TagRequest if body.get("action") == "tag" else Request
     try:
-        return msgspec.convert(body, TagRequest if body.get("action") == "tag" else Request)
+        return msgspec.convert(body, kind)
     except msgspec.ValidationError as error:
         raise DecodeError("schema", f"campaign: {error}") from error

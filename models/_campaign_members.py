@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -41,7 +42,7 @@ class Members(Columns):
     the same one after every restart.
     """
 
-    COLUMNS: ClassVar = {
+    COLUMNS: ClassVar[Mapping[str, tuple[str, int]]] = {
         "state": ("uint8", 0),
         "wave": ("int16", -1),
         "attempt": ("int32", 0),

@@ -146,7 +146,7 @@ class World:
         status: str,
         answer: dict[str, Any] | None = None,
     ) -> None:
-        said = {"cause": ask.cause, "state": state, "status": status, "answer": answer or {}}
+        said: dict[str, Any] = {"cause": ask.cause, "state": state, "status": status, "answer": answer or {}}
         said["sent_ms"] = ask.at_ms if station.online else None
         self._say(station, "result", said)
 
@@ -163,7 +163,10 @@ class World:
         if self.rng.random() < 0.03:
             self.sheds += 1
             first, then = ("shed", "fw") if self.rng.random() < 0.5 else ("fw", "shed")
-            told = {"shed": {"retry_after_s": 600}, "fw": {"request_id": request, "status": "DownloadFailed"}}
+            told: dict[str, dict[str, Any]] = {
+                "shed": {"retry_after_s": 600},
+                "fw": {"request_id": request, "status": "DownloadFailed"},
+            }
             self._say(station, first, told[first])
             self._say(station, then, told[then])
         elif self.rng.random() < 0.02:
@@ -196,8 +199,9 @@ class World:
 
     def _back(self, station: Station, request: int | None) -> None:
         station.fw, station.boot = NEW, station.boot + 1
-        steps = [lambda: self.birth(station), lambda: self._status(station, request, "Installed")]
         if self.rng.random() < 0.5:
-            steps.reverse()
-        for step in steps:
-            step()
+            self.birth(station)
+            self._status(station, request, "Installed")
+        else:
+            self._status(station, request, "Installed")
+            self.birth(station)
