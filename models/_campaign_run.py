@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 import msgspec
@@ -12,7 +11,8 @@ from numpy.typing import NDArray
 from ._campaign_fleet import Fleet
 from ._campaign_members import Members
 from ._campaign_plan import Plan
-from ._campaign_states import CAMPAIGN, ENDED, FAILURES, Event, Member, State, Step
+from ._campaign_states import CAMPAIGN, ENDED, Event, Member, State, Step
+from ._campaign_thresholds import too_many_failures, wave_done
 from ._campaign_windows import Windows
 from .campaign_rows import CampaignAsk, CampaignRow
 from .firmware import FirmwareError, check_install, same_version, update_firmware_body
@@ -243,7 +243,7 @@ class Run:
 
     def _judge(self, now_ms: int) -> None:
         """Pause at the thresholds; open the next wave when this one is done and the gate lets it."""
-        held = self._too_many_failures()
+        held = too_many_failures(self.plan, self.members, self.wave, self.judged_from_ms)
         if held:
             self.turn(Event.HELD, now_ms, text=held)
             return
@@ -251,7 +251,7 @@ class Run:
             self._open_wave(now_ms)
             return
         if self.soak_from_ms is None:
-            done, text = self._wave_done()
+            done, text = wave_done(self.plan, self.members, self.wave, self.waived_wave)
             if done is None:
                 self._look(now_ms)
                 return
@@ -262,35 +262,6 @@ class Run:
             self.tell("wave_done", now_ms, text=text)
         if self.members.chosen(Member.WAITING).any() and self._look(now_ms):
             self._open_wave(now_ms)
-
-    def _too_many_failures(self) -> str:
-        members, plan = self.members, self.plan
-        n = len(self.fleet)
-        counts = members.since_ms[:n] >= self.judged_from_ms
-        failed = members.chosen(*FAILURES) & counts
-        ended = failed | (members.chosen(Member.SUCCEEDED) & counts)
-        for where, mask in (("wave", members.wave[:n] == self.wave), ("campaign", np.True_)):
-            bad, tried = int((failed & mask).sum()), int((ended & mask).sum())
-            if tried >= plan.min_sample and bad > plan.error * tried:
-                return (
-                    f"{bad} of {tried} attempts of the {where} failed, more than {plan.error:.1%} "
-                    f"(at least {plan.min_sample} tried)"
-                )
-        return ""
-
-    def _wave_done(self) -> tuple[bool | None, str]:
-        """Return whether the open wave met its success threshold, None while that is open."""
-        members = self.members
-        mask = members.wave[: len(self.fleet)] == self.wave
-        mask &= ~members.chosen(Member.SKIPPED, Member.CANCELLED)
-        size = int(mask.sum())
-        good = int((mask & members.chosen(Member.SUCCEEDED)).sum())
-        text = f"{good} of {size} stations of wave {self.wave + 1} run {self.plan.image.version}"
-        if good >= math.ceil(self.plan.success * size - 1e-9) or self.waived_wave == self.wave:
-            return True, text
-        if (mask & ~members.ended()).any():
-            return None, ""
-        return False, f"{text}, {self.plan.success:.1%} wanted"
 
     def _look(self, now_ms: int) -> bool:
         """Ask the gate; return whether it lets the next wave begin. It may pause the campaign."""
