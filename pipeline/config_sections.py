@@ -185,7 +185,7 @@ class JournalSection(Section):
     )
     commit_max_messages: int = Field(20_000, ge=1, le=1_000_000, description="A fuller group does not wait.")
     commit_max_bytes: int = Field(
-        16_777_216, ge=65_536, le=1_073_741_824, description="A larger group does not wait."
+        2_097_152, ge=65_536, le=1_073_741_824, description="A larger group does not wait."
     )
     queue_max_bytes: int = Field(
         268_435_456,
@@ -265,7 +265,7 @@ class FlowSection(Section):
     poll_ms: float = Field(5.0, ge=0.5, le=1000, description="Pause before an empty journal is read again.")
     batch_max_messages: int = Field(8_192, ge=1, le=1_000_000, description="Most messages of one batch.")
     batch_max_bytes: int = Field(
-        16_777_216, ge=65_536, le=1_073_741_824, description="Most payload bytes of one batch."
+        2_097_152, ge=65_536, le=1_073_741_824, description="Most payload bytes of one batch."
     )
     outbox_commit_ms: float = Field(
         20.0, ge=0, le=1000, description="Results wait this long to share one write to disk."

@@ -21,7 +21,7 @@ from models.transactions import TransactionBook, TransactionConfig
 from models.units import NS_PER_MS
 from pipeline.config import Config
 from pipeline.order import OrderConfig, OrderStage
-from pipeline.replay import Ticker
+from pipeline.replay_log import Ticker
 
 T0: Final = 1_780_000_200_000  # a quarter hour begins
 SECOND: Final = 1000

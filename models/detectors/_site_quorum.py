@@ -111,13 +111,13 @@ class Sites:
         devices = seen.devices
         if len(self._since) == devices.n_stations:
             return
-        first: dict[int, int] = {}
-        stations = devices.evse_station[seen.rows.evse]
         new = np.ones(devices.n_stations, bool)
         new[list(self._since)] = False
+        stations = devices.evse_station[seen.rows.evse]
         at = np.flatnonzero(new[stations])
-        for station, order in zip(stations[at].tolist(), seen.rows.order[at].tolist(), strict=True):
-            first[station] = min(order, first.get(station, order))
+        earliest = np.full(devices.n_stations, NEVER, np.int64)
+        np.minimum.at(earliest, stations[at], seen.rows.order[at])
+        first = {station: int(earliest[station]) for station in np.unique(stations[at]).tolist()}
         for record in seen.records:
             station = -1 if isinstance(record, Birth) else getattr(record, "station_row", -1)
             if station >= 0:

@@ -105,7 +105,7 @@ class _Limits(NamedTuple):
     gap_undeclared_ns: int
 
 
-class _Meters(NamedTuple):
+class _StuckMeters(NamedTuple):
     resolution_mwh: I64
     generation: NDArray[np.int32]
     evse_node: I32
@@ -128,7 +128,7 @@ _DTYPE: Final[list[Any]] = [
 ]
 
 
-class _Columns(NamedTuple):
+class _StuckColumns(NamedTuple):
     """The channels read, NaN where a batch has none."""
 
     power_w: F64
@@ -202,9 +202,9 @@ def _judge(rec: Any, i: int, time: Timeline, resolution: int, limits: _Limits, o
 def _stuck_kernel(
     start: int,
     time: Timeline,
-    columns: _Columns,
+    columns: _StuckColumns,
     reg_mwh: I64,
-    meters: _Meters,
+    meters: _StuckMeters,
     state: Any,
     limits: _Limits,
     out: EmissionArrays,
@@ -272,14 +272,14 @@ class _Detector(RowDetector):
         super().__init__(resume_state)
 
     def _run(self, start: int, rows: ReadingBatch, devices: DeviceTable, out: EmissionArrays) -> int:
-        meters = _Meters(
+        meters = _StuckMeters(
             devices.resolution_mwh, devices.meter_generation, devices.evse_node, devices.sample_ns
         )
         return int(
             _stuck_kernel(
                 start,
                 timeline(rows),
-                _Columns(*columns(rows, _POWER)),
+                _StuckColumns(*columns(rows, _POWER)),
                 rows.reg_mwh,
                 meters,
                 self.table.rows,

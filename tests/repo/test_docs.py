@@ -23,7 +23,7 @@ from models.batch import MessageColumns, ReadingBatch
 from models.channels import CHANNEL_ID
 from models.detecting import CLEAR, RAISE, Emissions, Observed
 from models.devices import DeviceTable
-from pipeline import cli, engine, replay
+from pipeline import cli, engine, replay_log
 from pipeline.config import Config
 from tests.unit import _ocmf_signing as signing
 
@@ -81,7 +81,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (data / "recovery" / "worker-00").mkdir(parents=True)
     engine.make_recovery(data / "recovery" / "worker-00")
     (data / "recovery" / "workers").write_text("1\n")
-    replay._fill(Config(), log, data / "journal.db")
+    replay_log.write_journal(Config(), log, data / "journal.db")
     shutil.copy(log, folder / "messages.jsonl.zst")
     for name in ("pricing", "prices"):
         for path in (ROOT / "tests" / "golden" / name).iterdir():

@@ -24,7 +24,7 @@ from models.units import NS_PER_MS
 from pipeline.bill import BillStage
 from pipeline.config import Config
 from pipeline.flow import Stages
-from pipeline.replay import Ticker
+from pipeline.replay_log import Ticker
 
 T0_MS = 1_780_000_020_000
 
