@@ -371,5 +371,14 @@ class FindingsManager:
 
 
 def _who(e: Emission, key: Key) -> str:
-    """Return who speaks: the source, with its scope where that is not the finding's."""
-    return e.source if e.scope == key[1] else f"{e.source}:{e.scope}"
+    """Return who speaks: the source, with its scope where that is not the finding's.
+
+    Of several detectors of one source and code all but one name themselves in their evidence.
+    """
+    parts = [e.source, *([] if e.scope == key[1] else [e.scope]), *_named(e)]
+    return ":".join(parts)
+
+
+def _named(e: Emission) -> list[str]:
+    name = e.evidence.get("detector")
+    return [name] if isinstance(name, str) else []

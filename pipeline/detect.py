@@ -88,6 +88,11 @@ class DetectStage:
             "findings": self._findings.snapshot(),
         }
 
+    def running(self) -> list[dict[str, Any]]:
+        """Return what detectors with learned models say of them (`models.learned.running`)."""
+        told = [(i.name, getattr(i.detector, "running", lambda: None)()) for i in self._loaded]
+        return [{"detector": name, **said} for name, said in told if said is not None]
+
     def nbytes(self) -> int:
         """Return the bytes of detector state held."""
         return sum(item.detector.nbytes() for item in self._loaded)

@@ -8,7 +8,7 @@ journal, so the same journal gives the same results, byte for byte, however it i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class Stages:
     control: ControlConfig
     emit: EmitConfig
     archive_dir: Path | None  # None: quarters beyond the hot ones stay in memory (replay)
+    detecting: list[DetectStage] = field(default_factory=list)  # those that were built, for the status
 
     @classmethod
     def of(cls, config: Config, archive_dir: Path | None) -> Stages:
@@ -95,7 +96,8 @@ class Stages:
 
     def build_detect(self, shard: int, state: Any) -> DetectStage:
         """Return the detect stage of a shard."""
-        return DetectStage.build(shard, self.detect, state)
+        self.detecting.append(DetectStage.build(shard, self.detect, state))
+        return self.detecting[-1]
 
     def build_bill(self, shard: int, state: Any) -> BillStage:
         """Return the bill stage of a shard."""

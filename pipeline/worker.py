@@ -19,6 +19,7 @@ from connectors.journal import JournalReader
 from connectors.outbox import OutboxCursors, OutboxWriter, outbox_cursors_path
 from connectors.status import write_status
 from models.errors import ConfigError
+from models.learned.running import merged, problems
 from models.units import NS_PER_MS
 
 from . import engine
@@ -82,6 +83,7 @@ class Worker:
         self._last_cursor = time.monotonic()
         self._last_status = 0.0
         self._started = time.monotonic()
+        self._unfit: set[str] = set()
 
     def run(self) -> None:
         """Run until `stop` is set."""
@@ -108,9 +110,9 @@ class Worker:
             committed=self._committed.update,
             pulse=self._pulse,
         )
-        stages = Stages.of(config, self._data / "quarters")
-        warm_up(stages, log.warning)
-        dataflow = build_flow(stages, reader, settings).build(
+        self._stages = Stages.of(config, self._data / "quarters")
+        warm_up(self._stages, log.warning)
+        dataflow = build_flow(self._stages, reader, settings).build(
             self._outbox, self.index if cluster else 0, max(1, cluster)
         )
         log.info("%s: shards %s, state in %s", self.name, self._shards, self._recovery_dir(cluster))
@@ -172,7 +174,17 @@ class Worker:
             "outbox_last": self._outbox.last_seq(),
             "shed_bytes": self._outbox.shed_bytes,
             "rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            "models": self._models(),
         }
+
+    def _models(self) -> list[dict[str, Any]]:
+        """Return what learned models do in this worker; say aloud when one no longer fits."""
+        found = merged(said for stage in self._stages.detecting for said in stage.running())
+        unfit = {words for entry in found for words in problems(entry)}
+        for words in sorted(unfit - self._unfit):
+            log.warning("%s: %s", self.name, words)
+        self._unfit = unfit
+        return found
 
 
 def run_worker(config: Config, index: int, stop: threading.Event) -> None:

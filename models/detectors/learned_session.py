@@ -1,14 +1,15 @@
 """A finished session unlike those a model was trained on: `unusual`, by the source `learned`.
 
 The model (`models.learned.session_model`) comes from ``chargestream train`` and is chosen by its id: by the
-configuration at the start, and from then on by journaled operator messages ``evt/v1/_op/model``
-{"model": id, "shadow": id, "by": name} (an empty id: none). What a journal leads to depends on its messages,
-the configuration and files whose content their name is made of. A message that names a model the folder does
-not have changes nothing.
+configuration at the start, and from then on by journaled operator messages ``evt/v1/_op/model`` {"kind":
+"session", "model": id, "shadow": id, "by": name} (an empty id: none). What a journal leads to depends on its
+messages, the configuration and files whose content their name is made of. A message that names a model the
+folder does not have changes nothing. Whether sessions are still those the model was trained for is counted in
+constant memory (`models.learned.drift`) and shown with the status of the worker.
 
 A finding is raised when a session ends that the model finds unusual, and clears with the next session of the
-EVSE that it does not. A shadow model judges the same sessions and finds nothing
-aloud: what it would have found is counted beside the other's (`chargestream models shadow`).
+EVSE that it does not. A shadow model judges the same sessions and finds nothing aloud: what it would have
+found is counted beside the other's (`chargestream models shadow`).
 
 Without a folder of models the detector keeps no state and does nothing.
 """
@@ -21,10 +22,10 @@ from typing import Any, Final
 import numpy as np
 
 from models.detecting import CLEAR, INFO, RAISE, UPDATE, DetectorSpec, Emissions, Observed
-from models.errors import ConfigError, SnapshotError
 from models.learned.gathering import finished, warm_up
-from models.learned.promotion import KIND, wanted
-from models.learned.session_model import Scores, SessionModel, find, load
+from models.learned.promotion import KIND
+from models.learned.session_model import KIND as MODELS
+from models.learned.session_model import Scores, SessionModel, load
 from models.learned.sessions import (
     CHANNELS,
     FEATURES,
@@ -33,11 +34,13 @@ from models.learned.sessions import (
     Finished,
     chosen,
     restored,
+    transformed,
 )
 from models.records import Operator
 from models.units import NO_TIME
 
 from ._base import Table
+from ._roles import COMPARED, LearnedConfig, Roles, check_snapshot
 
 SPEC = DetectorSpec(
     "unusual",
@@ -48,7 +51,7 @@ SPEC = DetectorSpec(
 )
 
 NAME: Final = "learned_session"
-VERSION: Final = 1
+VERSION: Final = 2
 
 _FIELDS: Final[list[Any]] = [
     *SESSION_FIELDS,
@@ -57,12 +60,9 @@ _FIELDS: Final[list[Any]] = [
 ]
 _BLANK: Final[dict[str, Any]] = SESSION_BLANK | {"raised_ns": NO_TIME}
 
-#: What is counted of each session that both models judged, by (active says so) + 2 x (shadow says so).
-_COMPARED: Final = ("neither", "only_active", "only_shadow", "both")
-
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class Config(LearnedConfig):
     """Where models are, and which one judges.
 
     Attributes
@@ -81,68 +81,34 @@ class Config:
     shadow: str = ""
 
     def __post_init__(self) -> None:
-        wrong = [
-            f"[detectors.{NAME}] {name} = {getattr(self, name)!r}: expected text"
-            for name in ("models", "model", "shadow")
-            if not isinstance(getattr(self, name), str)
-        ]
-        if not wrong and not self.models:
-            wrong = [
-                f"[detectors.{NAME}] {name} = {getattr(self, name)!r}: expected a folder in models with it"
-                for name in ("model", "shadow")
-                if getattr(self, name)
-            ]
-        if wrong:
-            raise ConfigError("\n".join(wrong))
+        self.check(NAME)
+
+
+def _load(path: Any) -> SessionModel:
+    model = load(path)
+    model.score(np.full((1, len(FEATURES)), np.nan))  # compiled here
+    return model
 
 
 class _Detector:
     """Gathers sessions, and lets the model that stands at their order judge them."""
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
-        self._config = config
+        self._on = bool(config.models)
         self._table = Table(_FIELDS, _BLANK)
-        self._loaded: dict[str, SessionModel] = {}
-        self._ids = {"model": self._full_id(config.model), "shadow": self._full_id(config.shadow)}
-        self._configured = dict(self._ids)
-        self._compared = np.zeros(len(_COMPARED), np.int64)
+        self._roles = Roles(config, MODELS, _load)
         if resume_state is not None:
-            self._restore(resume_state)
-        if config.models:
+            check_snapshot(NAME, VERSION, resume_state)
+            if self._on:
+                self._table.load(resume_state["evses"], NAME)
+                self._roles.restore(resume_state)
+        if self._on:
             warm_up(self._table.rows)
-            for model_id in self._ids.values():
-                if model_id:
-                    self._model(model_id)
-
-    def _full_id(self, name: str) -> str:
-        return find(self._config.models, name).stem if name else ""
-
-    def _model(self, model_id: str) -> SessionModel:
-        if model_id not in self._loaded:
-            model = load(find(self._config.models, model_id))
-            model.score(np.full((1, len(FEATURES)), np.nan))  # compiled here
-            self._loaded[model_id] = model
-        return self._loaded[model_id]
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        found = (state.get("code"), state.get("version"))
-        if found != (NAME, VERSION):
-            raise SnapshotError(
-                f"detector {NAME} reads snapshots of version {VERSION}, this one is {found[1]!r} of"
-                f" {found[0]!r}; start it without saved state, or with the program that wrote it"
-            )
-        if not self._config.models:
-            return
-        self._table.load(state["evses"], NAME)
-        # what operators chose stands, unless the configuration was changed since
-        if state["configured"] == self._configured:
-            self._ids = dict(state["ids"])
-        if self._ids == state["ids"]:
-            self._compared = np.array(state["compared"], np.int64)
+            self._roles.start()
 
     def process(self, seen: Observed, out: Emissions) -> None:
         """Take in one batch and emit what changed."""
-        if not self._config.models:
+        if not self._on:
             return
         self._table.reserve(seen.devices.n_evses)
         sessions = finished(seen, self._table.rows)
@@ -154,49 +120,34 @@ class _Detector:
                 stop = int(np.searchsorted(sessions.order, record.at.order, side="left"))
                 self._judge(sessions, at, stop, out)
                 at = stop
-                self._choose(record.body)
+                self._roles.choose(record.body)
         self._judge(sessions, at, n, out)
-
-    def _choose(self, body: dict[str, Any]) -> None:
-        """Do as an operator says; what cannot be done changes nothing."""
-        asked = wanted(body, self._ids)
-        if asked is None:
-            return
-        try:
-            ids = {role: self._full_id(name) for role, name in asked.items()}
-            for model_id in filter(None, ids.values()):
-                self._model(model_id)
-        except ConfigError:
-            return
-        if ids != self._ids:
-            self._ids = ids
-            self._compared[:] = 0
 
     def _judge(self, sessions: Finished, start: int, stop: int, out: Emissions) -> None:
         """Let the models of this moment judge sessions [start, stop)."""
         if start == stop:
             return
         part = chosen(sessions, slice(start, stop))
-        active, shadow = self._ids["model"], self._ids["shadow"]
+        active, shadow = self._roles.model("model"), self._roles.model("shadow")
         aloud = np.zeros(stop - start, np.bool_)
-        if active:
-            scores = self._model(active).score(part.features)
+        if active is not None:
+            scores = active.score(part.features)
             aloud = scores.unusual
+            self._roles.saw(transformed(part.features)[:, active.used])
             for j in range(len(aloud)):
-                self._tell(part, j, scores, out)
+                self._tell(active, part, j, scores, out)
         else:  # nobody is left who could say that it still is
             for j in range(len(aloud)):
                 if self._table.rows[part.evse[j]]["raised_ns"] != NO_TIME:
                     self._emit(CLEAR, part, j, 1.0, {}, out)
-        if shadow:
-            silent = self._model(shadow).score(part.features).unusual
-            self._compared += np.bincount(aloud + 2 * silent, minlength=len(_COMPARED))
+        if shadow is not None:
+            silent = shadow.score(part.features).unusual
+            self._roles.compared += np.bincount(aloud + 2 * silent, minlength=len(COMPARED))
 
-    def _tell(self, sessions: Finished, j: int, scores: Scores, out: Emissions) -> None:
+    def _tell(self, model: SessionModel, sessions: Finished, j: int, scores: Scores, out: Emissions) -> None:
         """Raise, update or clear as the active model says of session j."""
         rec = self._table.rows[sessions.evse[j]]
         is_open, live = rec["raised_ns"] != NO_TIME, bool(sessions.live[j])
-        model = self._model(self._ids["model"])
         level, score = float(model.header["forest_level"]), float(scores.forest[j])
         evidence: dict[str, Any] = {"score": round(score, 6), "level": round(level, 6)}
         if not scores.unusual[j]:
@@ -206,7 +157,7 @@ class _Detector:
         odd = int(np.argmax(np.abs(scores.z[j])))
         name = model.header["features"][odd]
         value = float(sessions.features[j, FEATURES.index(name)])
-        evidence |= {"feature": name, "model": self._ids["model"]}
+        evidence |= {"feature": name, "model": self._roles.ids["model"]}
         evidence["usual"] = round(restored(name, float(model.centre[odd])), 6)
         if value == value:
             evidence["value"] = round(value, 6)
@@ -237,18 +188,16 @@ class _Detector:
 
     def snapshot(self) -> dict[str, Any]:
         """Return the whole state as plain data, copied."""
-        return {
-            "code": NAME,
-            "version": VERSION,
-            "evses": self._table.columns(),
-            "ids": dict(self._ids),
-            "configured": dict(self._configured),
-            "compared": self._compared.tolist(),
-        }
+        state = {"code": NAME, "version": VERSION, "evses": self._table.columns()}
+        return state | self._roles.snapshot()
 
     def compared(self) -> dict[str, int]:
         """Return how both models judged the sessions since they stand beside each other."""
-        return dict(zip(_COMPARED, self._compared.tolist(), strict=True))
+        return dict(zip(COMPARED, self._roles.compared.tolist(), strict=True))
+
+    def running(self) -> dict[str, Any] | None:
+        """Return which models judge and whether the active one still fits, None without a folder."""
+        return self._roles.running(lambda model: list(model.header["features"])) if self._on else None
 
     def nbytes(self) -> int:
         """Return the bytes of state held per EVSE; models are shared by all and not in it."""

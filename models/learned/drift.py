@@ -7,7 +7,7 @@ was trained for another population (Siddiqi, Credit Risk Scorecards, 2006).
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -16,8 +16,10 @@ from models.batch import F64, I64
 BINS: Final = 10
 WATCH: Final = 0.1
 DRIFTED: Final = 0.25
-#: Fewer sessions say nothing: the index of n samples of the same population is about (bins - 1) / n.
+#: Fewer sessions say nothing.
 LEAST_SESSIONS: Final = 200
+#: Sessions of a shard that are counted before old ones count half.
+KEEP: Final = 4000
 _LEAST_SHARE: Final = 1e-3
 
 
@@ -45,8 +47,47 @@ def stability(then: F64, counts: I64) -> F64:
     return np.asarray(((b - a) * np.log(b / a)).sum(axis=1))
 
 
-def word(index: float, sessions: int) -> str:
-    """Return what an index means."""
+def word(index: float, sessions: int, trained: int) -> str:
+    """Return what an index means, of so many sessions now and in training.
+
+    Samples of one population have an index of about bins x (1 / now + 1 / then): that much says nothing.
+    """
     if sessions < LEAST_SESSIONS:
         return "too few"
+    index -= BINS * (1.0 / sessions + 1.0 / max(trained, 1))
     return "drifted" if index > DRIFTED else "watch" if index > WATCH else "stable"
+
+
+class Tally:
+    """What passed a model in the running service, in bins, old sessions fading.
+
+    Whenever `KEEP` sessions are counted, all counts are halved: the index then speaks of the last few
+    thousand. At which session that happens depends on nothing but their number.
+    """
+
+    def __init__(self, features: int = 0, counts: I64 | None = None) -> None:
+        self.counts: I64 = np.zeros((features, BINS + 1), np.int64) if counts is None else counts.copy()
+
+    @property
+    def sessions(self) -> int:
+        """Sessions in the counts."""
+        return int(self.counts[0].sum()) if len(self.counts) else 0
+
+    def add(self, x: F64, edges: F64) -> None:
+        """Count sessions with features `x`, shape (n, f)."""
+        at = 0
+        while at < len(x):
+            stop = at + KEEP - self.sessions
+            self.counts += counts_of(x[at:stop], edges)
+            at = stop
+            if self.sessions >= KEEP:
+                self.counts //= 2
+
+
+def report(features: list[str], then: F64, counts: I64, trained: int) -> list[dict[str, Any]]:
+    """Return index and meaning of each feature, as JSON data; `trained` sessions made `then`."""
+    n = int(counts[0].sum()) if len(counts) else 0
+    return [
+        {"feature": name, "psi": round(float(index), 4), "state": word(float(index), n, trained)}
+        for name, index in zip(features, stability(then, counts), strict=True)
+    ]

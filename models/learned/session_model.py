@@ -7,9 +7,6 @@ holds no code, and is known by the fingerprint of its content.
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -18,16 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.batch import F64
-from models.errors import ConfigError
 
 from .mixture import Mixture, surprises
+from .model_file import expect, identity, read
 from .sessions import FEATURES, FEATURES_VERSION, transformed
 from .trees import Trees, isolation_scores
 
 KIND: Final = "session"
-FORMAT: Final = 1
-SUFFIX: Final = ".npz"
-_ID_LENGTH: Final = 16
 _CLIP: Final = 20.0  # spreads from the centre beyond which far is far
 _ARRAYS: Final = ("centre", "spread", "edges", "shares")
 
@@ -98,12 +92,8 @@ class SessionModel:
 
     @property
     def model_id(self) -> str:
-        """First characters of the SHA-256 of header and arrays: equal models have equal ids."""
-        digest = hashlib.sha256(json.dumps(self.header, sort_keys=True).encode())
-        for name, array in sorted(self.arrays().items()):
-            digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()[:_ID_LENGTH]
+        """Fingerprint of header and arrays: equal models have equal ids."""
+        return identity(self.header, self.arrays())
 
 
 def beyond(header: dict[str, Any], forest: F64, mixture: F64) -> NDArray[np.bool_]:
@@ -114,24 +104,6 @@ def beyond(header: dict[str, Any], forest: F64, mixture: F64) -> NDArray[np.bool
     )
 
 
-def encode(model: SessionModel) -> bytes:
-    """Return a model as the bytes of a file: NumPy's .npz without pickled objects."""
-    header = np.frombuffer(json.dumps(model.header, sort_keys=True).encode(), np.uint8)
-    out = io.BytesIO()
-    np.savez_compressed(out, header=header, **model.arrays())  # type: ignore[arg-type]
-    return out.getvalue()
-
-
-def save(model: SessionModel, directory: Path) -> Path:
-    """Write a model into a model directory, under its id; return the file."""
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"{model.model_id}{SUFFIX}"
-    partial = path.with_suffix(".part")
-    partial.write_bytes(encode(model))
-    partial.replace(path)
-    return path
-
-
 def load(path: Path) -> SessionModel:
     """Read a model.
 
@@ -140,43 +112,14 @@ def load(path: Path) -> SessionModel:
     ConfigError
         If the file is missing, is none, is for another version, or is not what its name says.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        header = json.loads(arrays.pop("header").tobytes())
-        model = SessionModel(
-            header,
-            arrays["centre"],
-            arrays["spread"],
-            arrays["edges"],
-            arrays["shares"],
-            Trees(*(arrays[f"forest_{name}"] for name in Trees._fields)),
-            Mixture(*(arrays[f"mixture_{name}"] for name in Mixture._fields)),
-        )
-        found = (header["kind"], header["format"], header["features_version"])
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such model") from None
-    except Exception as error:  # a damaged archive raises almost anything
-        raise ConfigError(f"{path}: not a model file ({error})") from error
-    if found != (KIND, FORMAT, FEATURES_VERSION):
-        expected = (KIND, FORMAT, FEATURES_VERSION)
-        raise ConfigError(f"{path}: kind, format, features are {found}, this program reads {expected}")
-    if model.model_id != path.stem:
-        raise ConfigError(f"{path}: its content is model {model.model_id}; it was changed or renamed")
-    return model
-
-
-def find(directory: Path | str, name: str) -> Path:
-    """Return the file of the model whose id begins with `name`.
-
-    Raises
-    ------
-    ConfigError
-        If there is none, or more than one.
-    """
-    known = sorted(Path(directory).glob(f"*{SUFFIX}"))
-    found = [path for path in known if name and path.stem.startswith(name)]
-    if len(found) != 1:
-        ids = ", ".join(path.stem for path in known) or "none"
-        raise ConfigError(f"{directory}: no single model {name!r}; there are {ids}")
-    return found[0]
+    header, arrays = read(path)
+    expect(path, header, KIND, FEATURES_VERSION)
+    return SessionModel(
+        header,
+        arrays["centre"],
+        arrays["spread"],
+        arrays["edges"],
+        arrays["shares"],
+        Trees(*(arrays[f"forest_{name}"] for name in Trees._fields)),
+        Mixture(*(arrays[f"mixture_{name}"] for name in Mixture._fields)),
+    )

@@ -15,7 +15,8 @@ from models.errors import ConfigError
 
 from .drift import counts_of, edges_of
 from .mixture import Mixture, of_gaussian_mixture
-from .session_model import FORMAT, KIND, SessionModel, beyond
+from .model_file import FORMAT
+from .session_model import KIND, SessionModel, beyond
 from .sessions import FEATURES, FEATURES_VERSION, transformed
 from .trees import Trees, of_isolation_forest
 
@@ -123,6 +124,13 @@ def fingerprint(features: F64, stations: NDArray[np.str_]) -> str:
 
 
 def _fit(features: F64, used: list[int], config: TrainingConfig) -> SessionModel:
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):  # threads that wait for each other cost more than so small a fit
+        return _fitted(features, used, config)
+
+
+def _fitted(features: F64, used: list[int], config: TrainingConfig) -> SessionModel:
     from sklearn.ensemble import IsolationForest
     from sklearn.mixture import GaussianMixture
 

@@ -2,9 +2,10 @@
 
 ``list`` and ``show`` read the folder of models. ``shadow`` lets two models judge the same recorded sessions
 and compares what they would find. ``drift`` says whether recorded sessions are still those a model was
-trained for; its exit code is 1 when they are not. ``promote`` asks the running service to judge by a model
-from now on, or to let it judge in silence: the request goes through the broker into the journal, so that a
-replay changes the model at the same place.
+trained for; its exit code is 1 when they are not. Without a log or journal it says so of the running service,
+as does ``running``: which models judge, what a shadow has found beside the other one, whether they still fit.
+``promote`` asks the running service to judge by a model from now on, or to let it judge in silence: the
+request goes through the broker into the journal, so that a replay changes the model at the same place.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from models.learned.session_model import SessionModel
-    from pipeline.replay_sessions import Sessions
+    from models.learned.catalogue import Learned
+    from pipeline.learned_recorded import Recorded
 
 _ACTIONS: Final = {
     "list": "models of a folder",
     "show": "one model: what it was trained on, and what it is worth",
     "shadow": "what a model would find beside another one, on recorded messages",
     "drift": "whether recorded sessions are still those a model was trained for",
+    "running": "models of the running service: who judges, what a shadow would find, whether they still fit",
     "promote": "have the running service judge by a model",
 }
 _DIFFERENT: Final = 20
@@ -36,9 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, text in _ACTIONS.items():
         sub = actions.add_parser(name, help=text, description=text)
-        sub.add_argument("--models", metavar="DIR", type=Path, required=True, help="folder of models")
-        if name != "list":
-            sub.add_argument("model", metavar="ID", help="its id, or the first characters of it")
+        if name != "running":
+            needed = name != "drift"
+            sub.add_argument("--models", metavar="DIR", type=Path, required=needed, help="folder of models")
+        if name not in {"list", "running"}:
+            several: Any = "?" if name == "drift" else None
+            sub.add_argument("model", metavar="ID", nargs=several, help="its id, or the first characters")
         if name == "shadow":
             sub.add_argument("--beside", metavar="ID", required=True, help="the model in use")
         if name in {"shadow", "drift"}:
@@ -57,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             )
             sub.add_argument("--by", default="", metavar="NAME", help="who does this (default: you)")
             sub.add_argument("--dry-run", action="store_true", help="print the request and send nothing")
-        if name in {"shadow", "drift", "promote"}:
+        if name in {"shadow", "drift", "running", "promote"}:
             sub.add_argument("--config", metavar="FILE", type=Path, help="TOML file; without it the defaults")
         if name != "promote":
             sub.add_argument("--json", action="store_true", help="print JSON")
@@ -65,31 +70,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run one action."""
-    from models.learned.session_model import find, load
+    from models.errors import ConfigError
+    from models.learned.catalogue import load
+    from models.learned.model_file import find
 
     if args.action == "list":
         return _list(args)
+    if args.action == "running" or (args.action == "drift" and not args.log and not args.journal):
+        return _running(args)
+    if args.model is None or args.models is None:
+        raise ConfigError("models drift: expected a model's ID and --models DIR with a log or journal")
     model = load(find(args.models, args.model))
     if args.action == "show":
         print(json.dumps(_told(model), indent=2 if not args.json else None))
         return 0
     if args.action == "promote":
         return _promote(model, args)
-    sessions = _sessions(args)
+    recorded = _recorded(model, args)
     if args.action == "drift":
-        return _drift(model, sessions, args)
-    return _shadow(load(find(args.models, args.beside)), model, sessions, args)
+        return _drift(model, recorded, args)
+    return _shadow(load(find(args.models, args.beside)), model, recorded, args)
 
 
-def _told(model: SessionModel) -> dict[str, Any]:
+def _told(model: Learned) -> dict[str, Any]:
     arrays = {name: list(array.shape) for name, array in model.arrays().items()}
     return {"model": model.model_id, **model.header, "arrays": arrays}
 
 
 def _list(args: argparse.Namespace) -> int:
-    from models.learned.session_model import SUFFIX, load
+    from models.learned.catalogue import ids, load
 
-    for path in sorted(args.models.glob(f"*{SUFFIX}")):
+    for path in ids(args.models):
         model = load(path)
         if args.json:
             print(json.dumps({"model": model.model_id, **model.header}))
@@ -100,34 +111,35 @@ def _list(args: argparse.Namespace) -> int:
     return 0
 
 
-def _sessions(args: argparse.Namespace) -> Sessions:
+def _recorded(model: Learned, args: argparse.Namespace) -> Recorded:
     from models.errors import ConfigError
     from pipeline import config as configuration
-    from pipeline.replay_sessions import sessions_of
+    from pipeline.learned_recorded import recorded
 
     if not args.log and not args.journal:
         raise ConfigError(f"models {args.action}: expected --log FILE or --journal DIR")
-    return sessions_of(configuration.load(args.config, os.environ), args.log, args.journal)
+    config = configuration.load(args.config, os.environ)
+    return recorded(model.header["kind"], config, args.log, args.journal)
 
 
-def _shadow(active: SessionModel, shadow: SessionModel, sessions: Sessions, args: argparse.Namespace) -> int:
-    aloud, silent = active.score(sessions.features), shadow.score(sessions.features)
-    both = aloud.unusual & silent.unusual
+def _shadow(active: Learned, shadow: Learned, recorded: Recorded, args: argparse.Namespace) -> int:
+    from models.errors import ConfigError
+
+    if active.header["kind"] != shadow.header["kind"]:
+        raise ConfigError(
+            f"{active.model_id} is about {active.header['kind']}, {shadow.model_id} about"
+            f" {shadow.header['kind']}: expected two of one kind"
+        )
+    aloud, silent = recorded.unusual(active), recorded.unusual(shadow)
     result: dict[str, Any] = {
-        "sessions": len(sessions.features),
-        "both": int(both.sum()),
-        "only_active": int((aloud.unusual & ~silent.unusual).sum()),
-        "only_shadow": int((silent.unusual & ~aloud.unusual).sum()),
+        "sessions": len(aloud),
+        "both": int((aloud & silent).sum()),
+        "only_active": int((aloud & ~silent).sum()),
+        "only_shadow": int((silent & ~aloud).sum()),
     }
     different = [
-        {
-            "station": str(sessions.station[k]),
-            "evse": int(sessions.evse[k]),
-            "start": int(sessions.start_ns[k]) // 1_000_000,
-            "end": int(sessions.end_ns[k]) // 1_000_000,
-            "found_by": "active" if aloud.unusual[k] else "shadow",
-        }
-        for k in (aloud.unusual != silent.unusual).nonzero()[0].tolist()
+        recorded.named(k) | {"found_by": "active" if aloud[k] else "shadow"}
+        for k in (aloud != silent).nonzero()[0].tolist()
     ]
     if args.json:
         print(json.dumps(result | {"different": different}))
@@ -142,28 +154,53 @@ def _shadow(active: SessionModel, shadow: SessionModel, sessions: Sessions, args
     return 0
 
 
-def _drift(model: SessionModel, sessions: Sessions, args: argparse.Namespace) -> int:
+def _drift(model: Learned, recorded: Recorded, args: argparse.Namespace) -> int:
     from models.learned import drift
-    from models.learned.sessions import transformed
 
-    n = len(sessions.features)
-    counts = drift.counts_of(transformed(sessions.features)[:, model.used], model.edges)
-    indices = drift.stability(model.shares, counts)
-    rows = [
-        {"feature": name, "psi": round(float(index), 4), "state": drift.word(float(index), n)}
-        for name, index in zip(model.header["features"], indices, strict=True)
-    ]
+    names, x = recorded.population(model)
+    trained = int(model.header["training"]["sessions"])
+    rows = drift.report(names, model.shares, drift.counts_of(x, model.edges), trained)
     drifted = any(row["state"] == "drifted" for row in rows)
     if args.json:
-        print(json.dumps({"sessions": n, "drifted": drifted, "features": rows}))
+        print(json.dumps({"sessions": len(x), "drifted": drifted, "features": rows}))
     else:
-        print(f"{n} sessions")
-        for row in rows:
-            print(f"  {row['feature']:<22} {row['psi']:>8.4f}  {row['state']}")
+        print(f"{len(x)} sessions")
+        _print_drift(rows)
     return 1 if drifted else 0
 
 
-def _promote(model: SessionModel, args: argparse.Namespace) -> int:
+def _print_drift(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        print(f"  {row['feature']:<22} {row['psi']:>8.4f}  {row['state']}")
+
+
+def _running(args: argparse.Namespace) -> int:
+    from connectors.status import read_status, status_path
+    from models.learned.running import merged, problems
+    from pipeline import config as configuration
+
+    config = configuration.load(args.config, os.environ)
+    data = Path(config.service.data_dir)
+    names = sorted(path.stem for path in status_path(data, "x").parent.glob("worker-*.json"))
+    entries = merged(part for name in names for part in read_status(data, name).get("models", []))
+    if args.json:
+        print(json.dumps(entries))
+    else:
+        for entry in entries:
+            print(
+                f"{entry['detector']}: model {entry['model'] or 'none'}, shadow {entry['shadow'] or 'none'}"
+            )
+            print("  sessions judged by both: " + ", ".join(f"{k} {n}" for k, n in entry["compared"].items()))
+            print(f"  {entry['sessions']} sessions counted")
+            _print_drift(entry["drift"])
+            for words in problems(entry):
+                print(f"  ! {words}")
+        if not entries:
+            print(f"{data}: no worker has a folder of models ([detectors.learned_session] models)")
+    return 1 if any(entry["drifted"] for entry in entries) else 0
+
+
+def _promote(model: Learned, args: argparse.Namespace) -> int:
     from connectors.mqtt import Publisher
     from models.errors import RetryLater
     from models.learned.promotion import TOPIC, promotion
@@ -171,7 +208,9 @@ def _promote(model: SessionModel, args: argparse.Namespace) -> int:
     from pipeline import config as configuration
     from pipeline.ingest import mqtt_settings
 
-    body = json.dumps(promotion(args.role, model.model_id, args.by or getpass.getuser()))
+    body = json.dumps(
+        promotion(model.header["kind"], args.role, model.model_id, args.by or getpass.getuser())
+    )
     if args.dry_run:
         print(f"{TOPIC} {body}")
         return 0

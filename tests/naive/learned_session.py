@@ -17,7 +17,8 @@ import numpy as np
 
 from models.batch import IN_TRANSACTION
 from models.learned.mixture import Mixture
-from models.learned.session_model import SessionModel, save
+from models.learned.model_file import save
+from models.learned.session_model import SessionModel
 from models.learned.trees import Trees
 from models.records import Transaction
 

@@ -48,7 +48,7 @@ def libraries(source: Source) -> set[tuple[int, str]]:
 def model_offences(source: Source) -> list[str]:
     allowed = MODEL_LIBRARIES | {"models"} | (set(sys.stdlib_module_names) - OUTSIDE)
     if source.name.startswith("models/learned/"):
-        allowed |= {"sklearn", "pathlib"}
+        allowed |= {"sklearn", "threadpoolctl", "pathlib"}
     if source.name == "models/_cache.py":
         allowed |= {"os", "pathlib"}  # fingerprints the package's own files, before any kernel is loaded
     found = [

@@ -14,7 +14,7 @@ from models.batch import CHARGING, IN_TRANSACTION, STATE_KNOWN
 from models.detecting import Emission, Emissions
 from models.detectors import learned_session as plugin
 from models.errors import ConfigError
-from models.learned.session_model import save
+from models.learned.model_file import save
 from models.records import Operator
 from tests.laws.streams import batches
 from tests.laws.teller import Profile, story
@@ -84,16 +84,22 @@ def test_without_a_folder_it_is_silent_and_keeps_nothing() -> None:
 
 def promoted(seed: int) -> Story:
     """Return a hostile story in which operators change the model now and then."""
-    told = story(Profile(seed, 300.0, 0.5))
-    rng = random.Random(seed)
     bodies: list[dict[str, Any]] = [
         {"model": OTHER.model_id, "shadow": MODEL.model_id},
-        {"model": MODEL.model_id[:8]},
+        {"kind": "session", "model": MODEL.model_id[:8]},
+        {"kind": "power", "model": ""},
         {"model": ""},
         {"shadow": ""},
         {"model": "unknown"},
         {"model": 7},
     ]
+    return retold(Profile(seed, 300.0, 0.5), bodies)
+
+
+def retold(profile: Profile, bodies: list[dict[str, Any]]) -> Story:
+    """Return a story in which operators ask for `bodies`, one after the other, instead of some ticks."""
+    told = story(profile)
+    rng = random.Random(profile.seed)
     ticks = sorted(rng.sample([m for m in told.messages if m.kind == "tick"], 24), key=lambda m: m.order)
     made = {m.order: replace(m, kind="operator") for m in ticks}
     records = [
@@ -158,7 +164,7 @@ def test_shadow_is_counted_and_says_nothing() -> None:
 
 def test_configuration_that_changed_takes_over_from_what_operators_chose() -> None:
     detector = plugin.build(plugin.Config(**LAW_CONFIG))
-    detector._choose({"model": OTHER.model_id})
+    detector._roles.choose({"model": OTHER.model_id})
     state = detector.snapshot()
     assert plugin.build(plugin.Config(**LAW_CONFIG), state).snapshot()["ids"]["model"] == OTHER.model_id
     changed = plugin.Config(**(LAW_CONFIG | {"shadow": ""}))

@@ -81,7 +81,7 @@ def test_drift_is_seen_and_sameness_is_not() -> None:
 
     def state(x: F64) -> list[str]:
         counts = drift.counts_of(transformed(x)[:, model.used], model.edges)
-        return [drift.word(float(v), len(x)) for v in drift.stability(model.shares, counts)]
+        return [drift.word(float(v), len(x), 400) for v in drift.stability(model.shares, counts)]
 
     assert "drifted" not in state(sessions(2000, seed=5))
     moved = sessions(2000, seed=5)
@@ -156,5 +156,5 @@ def test_the_commands_train_list_show_compare_and_promote(
     assert json.loads(out)["drifted"]
     code, out = run("models", "promote", other, "--models", folder, "--by", "Ann", "--dry-run")
     assert out.startswith("evt/v1/_op/model ")
-    assert json.loads(out.split(" ", 1)[1]) == {"model": other, "by": "Ann"}
+    assert json.loads(out.split(" ", 1)[1]) == {"kind": "session", "model": other, "by": "Ann"}
     assert run("models", "show", "zz", "--models", folder)[0] == 2
