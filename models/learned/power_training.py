@@ -131,8 +131,12 @@ def steps(config: PowerConfig) -> int:
 
 def usable(rows: PowerRows) -> PowerRows:
     """Return the windows that say what a vehicle takes, without ends of sessions."""
-    keep = (rows.flags & (USABLE | OVER)) == USABLE
-    return PowerRows(*(column[keep] for column in rows))
+    return picked(rows, (rows.flags & (USABLE | OVER)) == USABLE)
+
+
+def picked(rows: PowerRows, index: Any) -> PowerRows:
+    """Return the rows `index` (integers or a mask), in that order."""
+    return PowerRows(*(column[index] for column in rows))
 
 
 def fingerprint(rows: PowerRows) -> str:
@@ -241,7 +245,7 @@ def _cross_validated(rows: PowerRows, config: PowerConfig, step: Callable[[str],
     out = np.zeros((len(rows.share), len(PARTS)))
     for k, (seen, unseen) in enumerate(GroupKFold(folds).split(rows.share, groups=rows.station)):
         step(f"fold {k + 1} of {folds}")
-        model = fit(PowerRows(*(column[seen] for column in rows)), config)
+        model = fit(picked(rows, seen), config)
         x = model.features(rows.inputs[unseen], rows.shapes[unseen])
         for p, part in enumerate(PARTS):
             out[unseen, p] = model.expected(part, x)
@@ -295,7 +299,7 @@ def unusual_sessions(model: PowerModel, rows: PowerRows) -> NDArray[np.bool_]:
     above = np.where(rows.flags & OFFER_AS_FIRST != 0, rows.share - high, -np.inf)
     known = rows.flags & OFFER_KNOWN != 0
     config = PowerConfig(hold_s=header["hold_s"], windows=header["windows"], gap_s=header["gap_s"])
-    judged = PowerRows(*(column[known] for column in rows))
+    judged = picked(rows, known)
     out = np.zeros(len(np.unique(rows.session)), np.bool_)
     if known.any():
         numbers = np.searchsorted(np.unique(rows.session), np.unique(judged.session))

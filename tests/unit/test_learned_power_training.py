@@ -13,10 +13,18 @@ import pytest
 
 from connectors.status import write_status
 from models.errors import ConfigError
-from models.learned import catalogue, drift, power_training, running
+from models.learned import catalogue, drift, power_training, running, trees
 from models.learned.model_file import save
 from models.learned.power_model import PARTS, PowerModel, load
-from models.learned.power_training import PowerConfig, PowerRows, fit, level_of, train, unusual_sessions
+from models.learned.power_training import (
+    PowerConfig,
+    PowerRows,
+    fit,
+    level_of,
+    picked,
+    train,
+    unusual_sessions,
+)
 from models.learned.power_windows import OFFER_AS_FIRST, OFFER_KNOWN, USABLE
 from pipeline import cli
 from tests.convert._native_log import NativeLog
@@ -98,7 +106,7 @@ def test_a_session_with_half_the_power_is_unusual(made: PowerModel) -> None:
 
 def test_scores_equal_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     fitted: list[Any] = []
-    original = power_training.of_gradient_boosting
+    original = trees.of_gradient_boosting
 
     def spied(model: Any) -> Any:
         fitted.append(model)
@@ -117,8 +125,8 @@ def test_scores_equal_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_equal_data_have_one_fingerprint_and_a_file_comes_back(made: PowerModel, tmp_path: Path) -> None:
     data = rows()
-    order = np.argsort(-data.session, kind="stable")
-    turned = train(PowerRows(*(column[order] for column in data)), QUICK)
+    order: Any = np.argsort(-data.session, kind="stable")
+    turned = train(picked(data, order), QUICK)
     assert turned.header["training"]["fingerprint"] == made.header["training"]["fingerprint"]
     assert train(rows(), QUICK).model_id == made.model_id
     path = save(made, tmp_path)
