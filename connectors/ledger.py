@@ -31,6 +31,7 @@ from models.outputs import (
     IntervalRow,
     LateRow,
     LatestRow,
+    ReactionRow,
     RollupRow,
     SessionRow,
     TariffRow,
@@ -39,6 +40,7 @@ from models.records import Dead
 
 from . import _ledger_billing as b
 from . import _ledger_commands as c
+from . import _ledger_reactions as r
 from . import _ledger_tables as t
 from ._ledger_account import AccountBook
 from ._ledger_engine import open_engine, parse_url, shown, translated
@@ -137,6 +139,7 @@ _UPSERTS: Final[dict[str, tuple[type, tuple[_Upsert, ...]]]] = {
         CommandRow,
         (_Upsert(c.commands, c.command_row, "change"), _Upsert(c.command_changes, c.command_row)),
     ),
+    "reactions": (ReactionRow, (_Upsert(r.reactions, r.reaction_row),)),
     "cdrs": (CdrRow, (_Upsert(b.cdrs, _cdr_row),)),
     "tariffs": (TariffRow, (_Upsert(b.tariffs, _plain_row, "last_updated_ms"),)),
     "costs": (CostRow, (_Upsert(b.running_costs, _plain_row, "time_ms", equal=True),)),

@@ -14,6 +14,7 @@ from models.errors import StorageError
 from . import _ledger_commands as orders
 from . import _ledger_handling as handling
 from . import _ledger_live as live
+from . import _ledger_reactions as acts
 from . import _ledger_tables as t
 from ._ledger_engine import open_engine, parse_url, shown, sqlite_file, translated
 from ._ledger_views import OPEN_RANGES
@@ -204,6 +205,11 @@ class LedgerReader:
                 return None
             changes = db.execute(orders.changes_of(found[0]["cmd_id"])).mappings().all()
         return orders.plain(found[0]) | {"changes": [orders.plain(change) for change in changes]}
+
+    def reactions(self, limit: int = 200, **choice: str) -> list[Row]:
+        """Return what became of automatic reactions, newest first; `choice` as `_ledger_reactions.chosen`."""
+        with self._connected() as db:
+            return [acts.plain(row) for row in db.execute(acts.chosen(**choice).limit(limit)).mappings()]
 
     def raised_findings(self, limit: int = 200, *, site: str = "", search: str = "") -> tuple[list[Row], int]:
         """Return the open findings that no open parent explains, and how many there are in all.

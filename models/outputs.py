@@ -24,6 +24,7 @@ STREAMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "latest": ("msgpack list of LatestRow", ("ledger",)),
     "late": ("msgpack list of LateRow", ("ledger",)),
     "dead": ("msgpack list of models.records.Dead", ("ledger",)),
+    "reactions": ("msgpack list of ReactionRow", ("ledger",)),
     "account": ("msgpack list of Account", ("ledger", "notify")),
     "rollups": ("msgpack list of RollupRow", ("ledger",)),
     "sessions": ("msgpack list of SessionRow", ("ledger",)),
@@ -229,6 +230,28 @@ class TariffRow(msgspec.Struct, frozen=True, kw_only=True):
     ocpi_version: str
     last_updated_ms: int
     body: str
+
+
+class ReactionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one step of a reaction (`models.reactions`). Natural key: (shard, order, finding_id,
+    rule, change); `finding_id` is empty where it is about the breaker, and `step` then -1."""
+
+    finding_id: str
+    rule: str
+    change: int  # 1, 2, ... within the finding and rule
+    step: int
+    state: str  # sent, would send, held, refused, undone, would undo, tripped, reset
+    reason: str
+    code: str
+    site: str
+    station: str
+    evse: int | None
+    command: str
+    body: dict[str, Any]
+    cause: str  # of the command: what its cmdId is made of
+    at_ms: int
+    order: int
+    shard: int = 0
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):

@@ -38,6 +38,7 @@ from .config_fields import (
 from .config_fields import Path as Keys
 from .config_notify import NotifySection
 from .config_plugins import build_configs, check, did_you_mean
+from .config_reactions import ReactionsSection
 
 PREFIX = "CHARGESTREAM_"
 
@@ -64,6 +65,7 @@ class Config(sections.Section):
     ocpi: config_billing.OcpiSection = Field(default_factory=config_billing.OcpiSection)
     publish: sections.PublishSection = Field(default_factory=sections.PublishSection)
     commands: CommandsSection = Field(default_factory=CommandsSection)
+    reactions: ReactionsSection = Field(default_factory=ReactionsSection)
     notify: NotifySection = Field(default_factory=NotifySection)
 
     def topic_routes(self) -> list[Route]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from models.command_types import CommandConfig
 from models.forwarding import Forwarder
 from models.policies import PolicyPlan
+from models.reactions import Breaker, Reactions
 
 from .config import Config
 from .control import ControlConfig
@@ -28,4 +29,9 @@ def control_plan(config: Config) -> ControlConfig:
 
 def policies(config: Config) -> tuple[PolicyPlan, ...]:
     """Return the policies, one line each, in the order in which they hear of things."""
-    return (PolicyPlan("forward", False, lambda _shard, state: Forwarder(state)),)
+    plans = [PolicyPlan("forward", False, lambda _shard, state: Forwarder(state))]
+    rules = config.reactions.rule_book()
+    if rules is not None:
+        plans.append(PolicyPlan("reactions", False, lambda _shard, state: Reactions(rules, state)))
+        plans.append(PolicyPlan("reactions", True, lambda _shard, state: Breaker(rules.fleet_per_h, state)))
+    return tuple(plans)

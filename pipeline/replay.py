@@ -16,7 +16,15 @@ from typing import IO, Any
 
 import msgspec
 
-from models.outputs import Account, CdrRow, CommandRow, FindingChange, IntervalRow, SessionRow
+from models.outputs import (
+    Account,
+    CdrRow,
+    CommandRow,
+    FindingChange,
+    IntervalRow,
+    ReactionRow,
+    SessionRow,
+)
 from models.records import Dead
 
 from . import engine
@@ -39,6 +47,7 @@ class Collected:
     sessions: dict[tuple[str, str, str, int], SessionRow] = field(default_factory=dict)
     cdrs: dict[str, CdrRow] = field(default_factory=dict)
     commands: list[CommandRow] = field(default_factory=list)
+    reactions: list[ReactionRow] = field(default_factory=list)
 
     def append(self, records: list[engine.Blob]) -> None:
         """Take in blobs."""
@@ -62,6 +71,8 @@ class Collected:
             elif stream == "cdrs":
                 for cdr in msgspec.msgpack.decode(blob, type=list[CdrRow]):
                     self.cdrs.setdefault(cdr.id, cdr)
+            elif stream == "reactions":
+                self.reactions += msgspec.msgpack.decode(blob, type=list[ReactionRow])
             elif stream == "commands":
                 self.commands += msgspec.msgpack.decode(blob, type=list[CommandRow])
             elif stream == "account":

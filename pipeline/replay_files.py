@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from models.outputs import CdrRow, CommandRow, FindingChange, IntervalRow, SessionRow
+from models.outputs import CdrRow, CommandRow, FindingChange, IntervalRow, ReactionRow, SessionRow
 from models.records import Dead
 from models.units import wh_text
 
@@ -24,6 +24,7 @@ class Results(Protocol):
     cdrs: dict[str, CdrRow]
     dead: list[Dead]
     commands: list[CommandRow]
+    reactions: list[ReactionRow]
 
 
 def session_line(row: SessionRow) -> bytes:
@@ -40,7 +41,7 @@ def _told_at(row: CommandRow) -> tuple[int, int, int, str, int]:
 
 
 def write_results(out: Path, collected: Results) -> None:
-    """Write findings, intervals, sessions, bills, commands and dead messages."""
+    """Write findings, intervals, sessions, bills, commands, reactions, dead messages."""
     changes = sorted(collected.findings, key=lambda c: (c.changed_at, c.shard, c.order, c.code, c.finding_id))
     with (out / "findings.jsonl").open("wb") as file:
         for change in changes:
@@ -55,6 +56,11 @@ def write_results(out: Path, collected: Results) -> None:
     with (out / "commands.jsonl").open("wb") as file:
         for told in sorted(collected.commands, key=_told_at):
             file.write(msgspec.json.encode(told) + b"\n")
+    with (out / "reactions.jsonl").open("wb") as file:
+        for step in sorted(
+            collected.reactions, key=lambda r: (r.at_ms, r.shard, r.order, r.finding_id, r.rule)
+        ):
+            file.write(msgspec.json.encode(step) + b"\n")
     with (out / "dead.jsonl").open("wb") as file:
         for dead in sorted(collected.dead, key=lambda d: (d.recv_ns, d.topic, d.pos)):
             file.write(msgspec.json.encode(dead) + b"\n")

@@ -35,7 +35,7 @@ from ._tree import ROOT
 REASONS = {
     "runs until stopped": {"run", "ingest", "worker", "egress", "api", "demo"},
     "needs a broker": {"record", "simulate", "finding"},
-    "needs servers": {"drill", "notify"},
+    "needs servers": {"drill", "notify", "reactions"},
     "takes minutes": {"bench", "score", "simulate"},
     "needs data that is not shipped": {"score", "train", "models"},
 }
