@@ -21,7 +21,7 @@ class FirmwareError(ChargestreamError):
     """An image, its signature or certificate, or a version is not what it must be.
 
     `reason` is a short stable word: ``version``, ``compatible``, ``rollback``, ``revoked``, ``hash``,
-    ``signature``, ``certificate``, ``expired``, ``format``, ``unknown``.
+    ``signature``, ``certificate``, ``expired``, ``format``, ``unknown``, ``repository``.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
