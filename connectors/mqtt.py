@@ -36,7 +36,7 @@ _READ_RUN: Final = 512
 _IN_FLIGHT: Final = 1_000
 
 
-def _new_client(settings: MqttSettings, tls: ssl.SSLContext | None, persistent: bool) -> paho.Client:
+def new_client(settings: MqttSettings, tls: ssl.SSLContext | None, persistent: bool) -> paho.Client:
     version5 = settings.version == "5"
     client = paho.Client(
         CallbackAPIVersion.VERSION2,
@@ -55,7 +55,7 @@ def _new_client(settings: MqttSettings, tls: ssl.SSLContext | None, persistent: 
     return client
 
 
-def _connect(client: paho.Client, settings: MqttSettings, persistent: bool) -> None:
+def connect(client: paho.Client, settings: MqttSettings, persistent: bool) -> None:
     """Open the connection and send the CONNECT."""
     if settings.version != "5":
         client.connect(settings.host, settings.port, settings.keep_alive_s)
@@ -92,7 +92,7 @@ class Receiver(Link):
         self._out = bytearray()
 
     def _open(self) -> None:
-        client = self._client = _new_client(self.settings, self.tls, persistent=True)
+        client = self._client = new_client(self.settings, self.tls, persistent=True)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
@@ -101,7 +101,7 @@ class Receiver(Link):
         client.on_socket_register_write = lambda *_: None
         self._connack, self._reason = None, 0
         self._out.clear()
-        _connect(client, self.settings, persistent=True)
+        connect(client, self.settings, persistent=True)
         deadline = time.monotonic() + self.settings.connect_timeout_s
         while self._connack is None:
             wait_s = deadline - time.monotonic()
@@ -352,13 +352,13 @@ class Publisher:
             return
         self._drop()
         self._connack, self._lost = None, ""
-        client = _new_client(self.settings, self._tls, persistent=False)
+        client = new_client(self.settings, self._tls, persistent=False)
         client.max_inflight_messages_set(_IN_FLIGHT)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
         try:
-            _connect(client, self.settings, persistent=False)
+            connect(client, self.settings, persistent=False)
         except OSError as error:
             raise RetryLater(
                 f"{self._where()} cannot be reached: {error}; check mqtt.host, mqtt.port and that it runs",

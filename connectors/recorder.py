@@ -15,7 +15,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from models.errors import DeliveryError, StorageError
 
-from .mqtt import _connect, _new_client
+from .mqtt import connect, new_client
 from .mqtt_link import Backoff
 from .mqtt_settings import MqttSettings, reason_text
 from .msglog import LogWriter
@@ -90,13 +90,13 @@ class Recorder:
         settings = self._settings
         where = f"MQTT broker {settings.host}:{settings.port}"
         self._ready, self._lost = False, ""
-        client = _new_client(settings, self._tls, persistent=False)
+        client = new_client(settings, self._tls, persistent=False)
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         try:
-            _connect(client, settings, persistent=False)
+            connect(client, settings, persistent=False)
         except OSError as error:
             self._lost = f"cannot be reached: {error}; check mqtt.host, mqtt.port and that it runs"
         else:

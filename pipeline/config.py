@@ -36,6 +36,7 @@ from .config_fields import (
     walk,
 )
 from .config_fields import Path as Keys
+from .config_firmware import FirmwareSection
 from .config_notify import NotifySection
 from .config_plugins import build_configs, check, did_you_mean
 from .config_reactions import ReactionsSection
@@ -67,6 +68,7 @@ class Config(sections.Section):
     commands: CommandsSection = Field(default_factory=CommandsSection)
     reactions: ReactionsSection = Field(default_factory=ReactionsSection)
     notify: NotifySection = Field(default_factory=NotifySection)
+    firmware: FirmwareSection = Field(default_factory=FirmwareSection)
 
     def topic_routes(self) -> list[Route]:
         """Return the routes as `models.topics` takes them."""
@@ -164,7 +166,7 @@ class _Draft:
             self.say(Mistake(keys, expectation(field), MASK))
             return
         try:
-            table[str(keys[-1])] = _secret(value, self.env)
+            table[str(keys[-1])] = read_secret(value, self.env)
         except ConfigError as error:
             self.say(Mistake(keys, str(error), shown(value)))
 
@@ -290,7 +292,14 @@ def _from_json(value: str) -> Any:
         return value
 
 
-def _secret(value: str, env: Mapping[str, str]) -> Secret:
+def read_secret(value: str, env: Mapping[str, str]) -> Secret:
+    """Return the secret that a reference (``env:NAME``, ``file:PATH``) leads to, or a literal.
+
+    Raises
+    ------
+    ConfigError
+        If the reference leads nowhere; its text is what was expected.
+    """
     kind, colon, name = value.partition(":")
     if kind == "env" and colon:
         if not env.get(name):

@@ -59,12 +59,17 @@ def children(config: Config, config_file: Path | None) -> list[Child]:
     """Return the processes that `config` asks for, in the order in which they start."""
     common = () if config_file is None else ("--config", str(config_file))
     workers = len(config.flow.cluster_addresses) or config.flow.workers
-    return [
+    members = [
         Child("ingest", ("ingest", *common)),
         *(Child(f"worker-{i:02d}", ("worker", *common, "--index", str(i))) for i in range(workers)),
         Child("egress", ("egress", *common)),
         Child("api", ("api", *common)),
     ]
+    if config.firmware.enabled:
+        members.append(Child("firmware", ("firmware", "serve", *common)))
+    if config.firmware.chunks_enabled:
+        members.append(Child("firmware-chunks", ("firmware", "serve-chunks", *common)))
+    return members
 
 
 @dataclass(slots=True)
@@ -176,7 +181,7 @@ class Supervisor:
                 self._await_end(child, deadline)
 
     def _groups(self) -> list[list[Child]]:
-        ranks = ("simulator", "ingest", "worker", "egress", "api")
+        ranks = ("simulator", "ingest", "worker", "egress", "api", "firmware")
         return [[c for c in self.members if c.name.startswith(rank)] for rank in ranks]
 
     def _await_end(self, child: Child, deadline: float) -> None:

@@ -28,6 +28,8 @@ from ._decoding import BAD_BYTES, plain, read
 from ._native_meter import put_series
 
 _COMMAND_KINDS: Final = (command_request.KIND, command_request.CANCEL_KIND)
+#: Kind of topic by which a node asks for a piece of a firmware image.
+FIRMWARE_REQUEST: Final = "fwreq"
 TAXONOMIES: Final = ("mrec", "uec", "ocpp16", "everest", "ocpp2", "vendor")
 
 _TYPES: Final[dict[int, Any]] = {
@@ -113,6 +115,8 @@ class Native:
         topic = message.topic
         put = self._put.get(topic.kind)
         if put is None:
+            if topic.rest.removeprefix("up/") == FIRMWARE_REQUEST:
+                return  # for the server of chunks; here it is only kept as evidence
             raise DecodeError(
                 "topic", f"{topic.text!r:.300} is no topic that stations publish to: expected .../up/<kind>"
             )

@@ -47,9 +47,11 @@ class Served:
         self._uvicorn = uvicorn.Server(uvicorn.Config(self.server.app(), log_config=None, lifespan="off"))
         self._thread = threading.Thread(target=self._uvicorn.run, kwargs={"sockets": [self._socket]})
         self._thread.start()
+        self.client = httpx.Client(timeout=10)
         wait_for(lambda: self._uvicorn.started, "the server")
 
     def close(self) -> None:
+        self.client.close()
         self._uvicorn.should_exit = True
         self._thread.join(10)
         self._socket.close()
@@ -75,18 +77,18 @@ def served(module_served: Served) -> Served:
 
 
 def test_a_whole_image(served: Served) -> None:
-    answer = httpx.get(served.url())
+    answer = served.client.get(served.url())
     assert (answer.status_code, answer.content) == (200, DATA)
     assert answer.headers["etag"] == f'"{served.image.sha256}"'
     assert answer.headers["accept-ranges"] == "bytes"
     assert answer.headers["content-length"] == str(len(DATA))
-    head = httpx.head(served.url())
+    head = served.client.head(served.url())
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-length"] == str(len(DATA))
     wait_for(lambda: served.server.counts.completed == 1, "the count")
     assert served.server.counts.sent_bytes == len(DATA)
-    assert httpx.get(f"{served.base}/health").json() == {"well": True}
-    assert httpx.post(served.url()).status_code == 405
+    assert served.client.get(f"{served.base}/health").json() == {"well": True}
+    assert served.client.post(served.url()).status_code == 405
 
 
 def test_ranges(served: Served) -> None:
@@ -99,29 +101,29 @@ def test_ranges(served: Served) -> None:
         ("bytes=-999999999", 0, size),
         ("bytes=5-999999999", 5, size),
     ):
-        answer = httpx.get(served.url(), headers={"Range": text})
+        answer = served.client.get(served.url(), headers={"Range": text})
         assert answer.status_code == 206, text
         assert answer.content == DATA[start:stop], text
         assert answer.headers["content-range"] == f"bytes {start}-{stop - 1}/{size}"
     for text in (f"bytes={size}-", "bytes=5-4", "bytes=-0", "bytes=-", "bytes=a-b", "bytes=0-1,5-9"):
-        answer = httpx.get(served.url(), headers={"Range": text})
+        answer = served.client.get(served.url(), headers={"Range": text})
         assert answer.status_code == 416, text
         assert answer.headers["content-range"] == f"bytes */{size}"
-    assert httpx.get(served.url(), headers={"Range": "lines=1-2"}).content == DATA
+    assert served.client.get(served.url(), headers={"Range": "lines=1-2"}).content == DATA
 
 
 def test_tags_and_conditions(served: Served) -> None:
     tag = f'"{served.image.sha256}"'
     for none_match in (tag, f'"x", {tag}', f"W/{tag}", "*"):
-        answer = httpx.get(served.url(), headers={"If-None-Match": none_match})
+        answer = served.client.get(served.url(), headers={"If-None-Match": none_match})
         assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", tag)
-    assert httpx.get(served.url(), headers={"If-None-Match": '"x"'}).status_code == 200
+    assert served.client.get(served.url(), headers={"If-None-Match": '"x"'}).status_code == 200
     part = {"Range": "bytes=10-19"}
-    assert httpx.get(served.url(), headers=part | {"If-Range": tag}).content == DATA[10:20]
+    assert served.client.get(served.url(), headers=part | {"If-Range": tag}).content == DATA[10:20]
     for other in ('"x"', "Tue, 24 Nov 2026 08:30:00 GMT"):
-        assert httpx.get(served.url(), headers=part | {"If-Range": other}).content == DATA
-    assert httpx.get(served.url(), headers=part | {"If-Match": '"x"'}).status_code == 412
-    assert httpx.get(served.url(), headers=part | {"If-Match": tag}).status_code == 206
+        assert served.client.get(served.url(), headers=part | {"If-Range": other}).content == DATA
+    assert served.client.get(served.url(), headers=part | {"If-Match": '"x"'}).status_code == 412
+    assert served.client.get(served.url(), headers=part | {"If-Match": tag}).status_code == 206
 
 
 def test_a_download_that_breaks_off_is_resumed(served: Served) -> None:
@@ -173,32 +175,35 @@ def test_only_addresses_of_ours_in_their_time(served: Served) -> None:
         served.url(secret=Secret("t" * 40)),
         f"{path}?" + "&".join(f"x{i}=1" for i in range(50)),
     ):
-        assert httpx.get(wrong).status_code == 403, wrong
-    assert httpx.get(served.url(expires_ms=now_ms() - 1_000)).status_code == 403
-    assert httpx.get(served.url(secret=OLD)).status_code == 200
-    assert httpx.get(served.url(image="acme_w22_9")).status_code == 404
-    assert httpx.get(f"{served.base}/firmware/..%2f..%2fmetadata%2ftimestamp.json").status_code in {403, 404}
+        assert served.client.get(wrong).status_code == 403, wrong
+    assert served.client.get(served.url(expires_ms=now_ms() - 1_000)).status_code == 403
+    assert served.client.get(served.url(secret=OLD)).status_code == 200
+    assert served.client.get(served.url(image="acme_w22_9")).status_code == 404
+    assert served.client.get(f"{served.base}/firmware/..%2f..%2fmetadata%2ftimestamp.json").status_code in {
+        403,
+        404,
+    }
     assert served.server.counts.refused["unsigned"] >= 10
     assert served.server.counts.refused["expired"] == 1
     other = f"{served.base}/firmware/acme_w22_9?{parts.query}"  # a signature is for one image
-    assert httpx.get(other).status_code == 403
+    assert served.client.get(other).status_code == 403
 
 
 def test_what_was_revoked_or_does_not_verify_is_not_given_out(tmp_path: Path) -> None:
     made = Served(tmp_path)
     try:
         made.kept.repo.hold(made.image.image_id, "looks bad")
-        answer = httpx.get(made.url())
+        answer = made.client.get(made.url())
         assert (answer.status_code, "looks bad" in answer.text) == (410, True)
         made.kept.repo.hold(made.image.image_id, "")
         (made.kept.repo.targets / f"{made.image.sha256}.{made.image.image_id}").write_bytes(b"EVIL")
-        answer = httpx.get(made.url())
+        answer = made.client.get(made.url())
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "60")
         assert "EVIL" not in answer.text
         assert str(tmp_path) not in answer.text
         (made.kept.repo.metadata / "timestamp.json").write_text("{}")
-        assert httpx.get(made.url()).status_code == 503
-        assert httpx.get(f"{made.base}/health").status_code == 503
+        assert made.client.get(made.url()).status_code == 503
+        assert made.client.get(f"{made.base}/health").status_code == 503
     finally:
         made.close()
 
@@ -215,12 +220,12 @@ def test_too_many_at_once_are_told_when_to_come_again(served: Served) -> None:
         wait_for(lambda: served.door.inside == 3, "three inside")
         waits = set()
         for i in range(6):
-            answer = httpx.get(served.url(station=f"late{i}"))
+            answer = served.client.get(served.url(station=f"late{i}"))
             assert answer.status_code == 503
             waits.add(int(answer.headers["retry-after"]))
         assert waits <= set(range(5, 11))
         assert len(waits) > 1
-        assert httpx.head(served.url()).status_code == 200  # costs nothing
+        assert served.client.head(served.url()).status_code == 200  # costs nothing
     finally:
         for connection in connections:
             connection.close()
@@ -262,7 +267,9 @@ def test_two_downloads_take_the_time_that_the_cap_says(served: Served) -> None:
     served.pace._at = time.monotonic()
     try:
         since = time.monotonic()
-        threads = [threading.Thread(target=httpx.get, args=(served.url(station=f"CP{i}"),)) for i in range(2)]
+        threads = [
+            threading.Thread(target=served.client.get, args=(served.url(station=f"CP{i}"),)) for i in range(2)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -278,8 +285,8 @@ def test_a_download_is_logged_without_its_signature(served: Served, caplog: pyte
     mac = url.rpartition("m=")[2]
     with caplog.at_level(logging.INFO, "chargestream.firmware"):
         logging.getLogger("chargestream").propagate = True
-        httpx.get(url)
-        httpx.get(url + "x")
+        served.client.get(url)
+        served.client.get(url + "x")
         wait_for(lambda: served.server.counts.completed == 1, "the count")
     lines = [record.getMessage() for record in caplog.records if record.name == "chargestream.firmware"]
     assert any("station S/CP1" in line and "campaign c-1" in line for line in lines)

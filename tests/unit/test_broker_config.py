@@ -1,0 +1,409 @@
+"""The generated configuration on a real mosquitto: who may do what, and whose certificate counts."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+import pytest
+from cryptography import x509
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from connectors.broker_config import BrokerPlan, write
+from connectors.mqtt import Publisher
+from connectors.mqtt_settings import MqttSettings
+from connectors.pki import Pki
+from models.errors import ConfigError
+from models.outputs import Publish
+from pipeline import cli
+from tests.servers import free_port, require
+from tests.servers.ingesting import wait_for
+
+
+class Secured:
+    """A broker on the configuration that the commands wrote."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.pki = folder, folder / "pki"
+        self.node_port, self.staff_port = free_port(), free_port()
+        for words in (
+            ["pki", "init"],
+            ["pki", "server", "localhost", "127.0.0.1"],
+            ["pki", "node", "S1", "N1", "N2", "N3"],
+            ["pki", "node", "S2", "N1"],
+            ["pki", "operator", "alice"],
+            ["pki", "service", "chargestream"],
+            ["pki", "service", "ingest"],
+            ["pki", "service", "mallory"],
+        ):
+            assert cli.main([*words, "--pki", str(self.pki)]) == 0
+        self._process: subprocess.Popen[bytes] | None = None
+        code = cli.main(
+            [
+                "broker-config", "--out", str(folder / "broker"), "--pki", str(self.pki),
+                "--certificate", str(self.pki / "server" / "localhost.pem"),
+                "--node-port", str(self.node_port), "--staff-port", str(self.staff_port),
+                "--node-host", "127.0.0.1", "--operator", "alice", "--receiver", "ingest",
+                "--service-topic", "+/in", "--user", getpass.getuser(),
+            ]
+        )  # fmt: skip
+        assert code == 0
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [require("mosquitto"), "-c", str(self.folder / "broker" / "mosquitto.conf")],
+                stdout=log,
+                stderr=log,
+            )
+
+        def listens() -> bool:
+            assert self._process is not None
+            assert self._process.poll() is None, (self.folder / "log").read_text()
+            for port in (self.node_port, self.staff_port):
+                try:
+                    socket.create_connection(("127.0.0.1", port), 0.2).close()
+                except OSError:
+                    return False
+            return True
+
+        wait_for(listens, "the broker")
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(10)
+            self._process = None
+
+    def certificate(self, name: str) -> Path:
+        return self.pki / ("nodes" if "/" in name else "staff") / f"{name}.pem"
+
+    def connect(self, name: str, *, port: int = 0, client_id: str = "", session_s: int = 0) -> Client:
+        return Client(
+            self, name, port or (self.node_port if "/" in name else self.staff_port), client_id, session_s
+        )
+
+
+class Client:
+    """A client with a certificate."""
+
+    def __init__(self, secured: Secured, name: str, port: int, client_id: str, session_s: int) -> None:
+        self.got: list[tuple[str, bytes]] = []
+        self.answers: dict[int, list[int]] = {}
+        self.connected = threading.Event()
+        self.lost = threading.Event()
+        client = self.client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id or f"c-{name}", protocol=MQTTProtocolVersion.MQTTv5,
+            reconnect_on_failure=False,
+        )  # fmt: skip
+        certificate = secured.certificate(name)
+        context = ssl.create_default_context(cafile=str(secured.pki / "ca.pem"))
+        context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+        client.tls_set_context(context)
+        client.on_connect = lambda _c, _u, _f, reason, _p: None if reason.is_failure else self.connected.set()
+        client.on_disconnect = lambda *_: self.lost.set()
+        client.on_message = lambda _c, _u, m: self.got.append((m.topic, bytes(m.payload)))
+        client.on_publish = lambda _c, _u, mid, reason, _p: self.answers.update({mid: [reason.value]})
+        client.on_subscribe = lambda _c, _u, mid, reasons, _p: self.answers.update(
+            {mid: [r.value for r in reasons]}
+        )
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho is loose
+        properties.SessionExpiryInterval = session_s
+        client.connect("127.0.0.1", port, clean_start=not session_s, properties=properties)
+        client.loop_start()
+        wait_for(lambda: self.connected.is_set() or self.lost.is_set(), "the broker's word")
+        if not self.connected.is_set():
+            self.close()
+            raise ConnectionRefusedError(name)
+
+    def publish(self, topic: str, payload: bytes = b"x", retain: bool = False) -> bool:
+        """Return whether the broker took it."""
+        mid = self.client.publish(topic, payload, 1, retain).mid
+        wait_for(lambda: mid in self.answers or self.lost.is_set(), "an answer")
+        taken = self.answers.get(mid, [0x87])[0] < 0x80
+        if not taken:
+            self.lost.wait(0.1)
+        return taken
+
+    def subscribe(self, topic: str) -> bool:
+        """Return whether the broker granted it."""
+        _, mid = self.client.subscribe(topic, 1)
+        assert mid is not None
+        wait_for(lambda: mid in self.answers, "an answer")
+        return self.answers[mid][0] < 0x80
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    require("mosquitto")
+    made = Secured(tmp_path_factory.mktemp("secured"))
+    made.start()
+    yield made
+    made.stop()
+
+
+@contextlib.contextmanager
+def clients(secured: Secured, *names: str) -> Iterator[list[Client]]:
+    made = [secured.connect(name) for name in names]
+    try:
+        yield made
+    finally:
+        for client in made:
+            client.close()
+
+
+TOPICS = [
+    "evt/v1/S1/N1/up/meter",
+    "evt/v1/S1/N1/up/conn",
+    "evt/v1/S1/N1/dn/cmd",
+    "evt/v1/S1/N1/finding",
+    "evt/v1/S1/N2/up/meter",
+    "evt/v1/S1/N2/dn/cmd",
+    "evt/v1/S2/N1/up/meter",
+    "evt/v1/_op/command",
+    "evt/v1/_ctl/station",
+    "evt/v1/_op/campaign",
+    "other",
+]
+MAY_PUBLISH = {
+    "S1/N1": {"evt/v1/S1/N1/up/meter", "evt/v1/S1/N1/up/conn"},
+    "alice": {"evt/v1/_op/command", "evt/v1/_op/campaign"},
+    "ingest": set(),
+    "mallory": set(),
+    "chargestream": {
+        "evt/v1/S1/N1/dn/cmd", "evt/v1/S1/N1/finding", "evt/v1/S1/N2/dn/cmd", "evt/v1/_op/command",
+        "evt/v1/_ctl/station", "evt/v1/_op/campaign",
+    },
+}  # fmt: skip
+MAY_READ = {
+    "S1/N1": {"evt/v1/S1/N1/dn/cmd"},
+    "alice": {"evt/v1/S1/N1/finding"},
+    "ingest": {t for t in TOPICS if "/up/" in t or "/_" in t},
+    "mallory": set(),
+    "chargestream": {t for t in TOPICS if "/up/" in t or "/_" in t},
+}
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("name", list(MAY_PUBLISH))
+def test_who_may_publish_what(secured: Secured, name: str) -> None:
+    taken = set()
+    client = secured.connect(name)
+    for topic in TOPICS:
+        if client.lost.is_set():  # mosquitto 2.0.11 ends the connection over what it refuses
+            client.close()
+            client = secured.connect(name)
+        if client.publish(topic):
+            taken.add(topic)
+    client.close()
+    assert taken == MAY_PUBLISH[name]
+
+
+@pytest.mark.server
+def test_who_may_read_what(secured: Secured) -> None:
+    """Everybody subscribes to everything; what arrives is what each may read."""
+    names = list(MAY_READ)
+    with clients(secured, *names, "S1/N2", "S2/N1") as made:
+        readers = dict(zip([*names, "S1/N2", "S2/N1"], made, strict=True))
+        for client in readers.values():
+            for topic in ("#", "evt/v1/#", "evt/v1/+/+/dn/#", *TOPICS):
+                client.subscribe(topic)
+        for topic in TOPICS[:-1]:
+            node = "/".join(topic.split("/")[2:4])
+            who = node if "/up/" in topic else "chargestream"
+            assert readers[who].publish(topic, b"read-test"), topic
+        time.sleep(0.3)
+        for name in names:
+            client = readers[name]
+            assert {topic for topic, payload in client.got if payload == b"read-test"} == MAY_READ[name], name
+
+
+@pytest.mark.server
+def test_a_service_receives_over_a_shared_subscription(secured: Secured) -> None:
+    with clients(secured, "ingest", "S1/N1") as (ingest, node):
+        assert ingest.subscribe("$share/g/evt/v1/+/+/up/#")
+        assert node.publish("evt/v1/S1/N1/up/meter", b"shared")
+        wait_for(lambda: ("evt/v1/S1/N1/up/meter", b"shared") in ingest.got, "the message")
+
+
+@pytest.mark.server
+def test_no_node_gets_onto_the_listener_of_services_nor_the_other_way(secured: Secured) -> None:
+    for name, port in (
+        ("S1/N1", secured.staff_port),
+        ("chargestream", secured.node_port),
+        ("alice", secured.node_port),
+    ):
+        with pytest.raises(OSError):  # noqa: PT011  # which one depends on TLS
+            secured.connect(name, port=port)
+
+
+@pytest.mark.server
+def test_a_node_cannot_take_over_the_session_of_another(secured: Secured) -> None:
+    with clients(secured, "S1/N1") as (victim,):
+        thief = secured.connect("S1/N2", client_id="S1/N1")
+        assert thief.publish("evt/v1/S1/N2/up/meter")
+        assert not victim.lost.wait(0.3)
+        assert victim.publish("evt/v1/S1/N1/up/meter")
+        thief.close()
+
+
+def _log_in(secured: Secured, context: ssl.SSLContext) -> None:
+    with (
+        socket.create_connection(("127.0.0.1", secured.node_port), 5) as raw,
+        context.wrap_socket(raw, server_hostname="localhost") as tls,
+    ):
+        tls.sendall(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01x")
+        if not tls.recv(4):
+            raise OSError("closed")
+
+
+@pytest.mark.server
+def test_wrong_certificates_are_refused(secured: Secured, tmp_path: Path) -> None:
+    stranger = Pki(tmp_path / "pki")
+    stranger.init()
+    expired = Pki(secured.pki, lambda: datetime.now(UTC) - timedelta(days=30))
+    for certificate in (
+        secured.certificate("S1/N1"),
+        stranger.node("S1", "N1"),  # another authority's
+        expired.node("S1", "late", days=1),
+        None,  # none at all
+    ):
+        context = ssl.create_default_context(cafile=str(secured.pki / "ca.pem"))
+        if certificate is not None:
+            context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+        if certificate == secured.certificate("S1/N1"):
+            _log_in(secured, context)  # the right one
+            continue
+        with pytest.raises(OSError):  # noqa: PT011  # which one depends on TLS
+            _log_in(secured, context)
+    # And a client of ours refuses a broker whose certificate is not of our authority.
+    with pytest.raises(ssl.SSLError), socket.create_connection(("127.0.0.1", secured.node_port), 5) as raw:
+        ssl.create_default_context(cafile=str(tmp_path / "pki" / "ca.pem")).wrap_socket(
+            raw, server_hostname="localhost"
+        )
+
+
+@pytest.mark.server
+def test_a_revoked_certificate_is_refused(secured: Secured) -> None:
+    with clients(secured, "S1/N3"):
+        pass
+    assert cli.main(["pki", "revoke", str(secured.certificate("S1/N3")), "--pki", str(secured.pki)]) == 0
+    secured.stop()
+    secured.start()
+    with pytest.raises(OSError):  # noqa: PT011  # which one depends on TLS
+        secured.connect("S1/N3")
+    with clients(secured, "S1/N1"):
+        pass
+
+
+@pytest.mark.server
+def test_messages_for_a_service_that_is_away_survive_a_restart(secured: Secured) -> None:
+    """Per-listener access lists must not cost the queue of a persistent session."""
+    ingest = secured.connect("ingest", client_id="durable", session_s=3_600)
+    assert ingest.subscribe("evt/v1/+/+/up/#")
+    ingest.close()
+    with clients(secured, "S1/N1") as (node,):
+        assert node.publish("evt/v1/S1/N1/up/meter", b"before")
+    secured.stop()
+    secured.start()
+    with clients(secured, "S1/N1") as (node,):
+        assert node.publish("evt/v1/S1/N1/up/meter", b"after")
+    again = secured.connect("ingest", client_id="durable", session_s=3_600)
+    wait_for(lambda: {p for _, p in again.got} >= {b"before", b"after"}, "both messages")
+    again.close()
+
+
+@pytest.mark.server
+def test_our_own_client_connects(secured: Secured) -> None:
+    certificate = secured.certificate("chargestream")
+    settings: dict[str, Any] = {
+        "tls_enabled": True,
+        "tls_ca_file": str(secured.pki / "ca.pem"),
+        "tls_cert_file": str(certificate),
+        "tls_key_file": str(certificate.with_suffix(".key")),
+    }
+    publisher = Publisher(MqttSettings("localhost", secured.staff_port, "ours", **settings))
+    taken = publisher.publish(
+        [
+            Publish(topic="evt/v1/S1/N1/dn/cmd", payload=b"{}"),
+            Publish(topic="evt/v1/S1/N1/up/fw", payload=b"{}"),
+        ]
+    )
+    publisher.close()
+    assert [(each.index, "not authorized" in each.reason) for each in taken] == [(1, True)]
+
+
+# -- without a broker ------------------------------------------------------------------------------------
+
+
+def test_names_that_would_break_topics_are_refused(tmp_path: Path) -> None:
+    pki = Pki(tmp_path)
+    pki.init()
+    for site, node in (
+        ("S", "a/b"),
+        ("+", "N"),
+        ("S", "#"),
+        ("_op", "N"),
+        ("S", "up"),
+        ("$SYS", "N"),
+        ("S", ""),
+        ("S", "a b"),
+    ):
+        with pytest.raises(ConfigError, match="level of MQTT topics"):
+            pki.node(site, node)
+    with pytest.raises(ConfigError, match="takes 64"):
+        pki.node("s" * 40, "n" * 40)
+    with pytest.raises(ConfigError, match="no host name"):
+        pki.server(["bad host"])
+    with pytest.raises(ConfigError, match="never overwritten"):
+        pki.init()
+    pki.node("S", "N")
+    with pytest.raises(ConfigError, match="never overwritten"):
+        pki.node("S", "N")
+    with pytest.raises(ConfigError, match="pki init"):
+        Pki(tmp_path / "none").staff("alice")
+
+
+def test_what_certificates_say(tmp_path: Path) -> None:
+    pki = Pki(tmp_path)
+    pki.init(days=100)
+    found = x509.load_pem_x509_certificate(pki.server(["broker.example", "10.0.0.1"]).read_bytes())
+    names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["broker.example"]
+    assert [str(ip) for ip in names.get_values_for_type(x509.IPAddress)] == ["10.0.0.1"]
+    node = pki.node("S", "N", days=7)
+    assert x509.load_pem_x509_certificate(node.read_bytes()).subject.rfc4514_string() == "CN=S/N"
+    assert node.with_suffix(".key").stat().st_mode & 0o777 == 0o600
+    stranger = Pki(tmp_path / "other")
+    stranger.init()
+    pki.revoke(node)
+    own = x509.load_pem_x509_crl((tmp_path / "nodes-ca.crl").read_bytes())
+    assert len(own) == 1
+    assert len(x509.load_pem_x509_crl((tmp_path / "ca.crl").read_bytes())) == 0
+
+
+def test_an_account_has_one_role(tmp_path: Path) -> None:
+    pki = Pki(tmp_path)
+    pki.init()
+    plan = BrokerPlan(tmp_path, pki.server(["localhost"]), tmp_path / "data", operators=("chargestream",))
+    with pytest.raises(ConfigError, match="twice"):
+        write(plan, tmp_path / "out")
+    missing = BrokerPlan(tmp_path, tmp_path / "none.pem", tmp_path / "data")
+    with pytest.raises(ConfigError, match=r"none\.pem does not exist"):
+        write(missing, tmp_path / "out")
