@@ -49,6 +49,7 @@ class FirmwareStore:
         self._steady = steady
         self._lock = threading.Lock()
         self._looked_at = -_REFRESH_S
+        self._seen = (-1, -1)
         self._images: dict[str, Image] = {}
         self._policy = Policy()
         self._checked: dict[str, tuple[int, int, int]] = {}
@@ -65,7 +66,7 @@ class FirmwareStore:
             self._refresh()
 
     def _refresh(self) -> None:
-        base = self.folder.absolute().as_uri()
+        base, stamp = self.folder.absolute().as_uri(), self._stamp()
         self._state.mkdir(parents=True, exist_ok=True)
         try:
             updater = Updater(
@@ -83,11 +84,19 @@ class FirmwareStore:
         targets = t.read_metadata(self._state / "targets.json", Targets).signed
         self._images = {image.image_id: image for image in images_of(targets)}
         self._policy = policy_of(targets)
-        self._looked_at = self._steady()
+        self._looked_at, self._seen = self._steady(), stamp
 
     def _fresh(self) -> None:
-        if self._steady() - self._looked_at >= _REFRESH_S:
+        if self._steady() - self._looked_at >= _REFRESH_S or self._stamp() != self._seen:
             self._refresh()
+
+    def _stamp(self) -> tuple[int, int]:
+        """Return what changes when something is published."""
+        try:
+            found = (self.folder / "metadata" / "timestamp.json").stat()
+        except OSError:
+            return (0, 0)
+        return found.st_ino, found.st_mtime_ns
 
     def images(self) -> list[Image]:
         """Return every image, active ones first; held ones are active."""

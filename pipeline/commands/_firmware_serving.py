@@ -17,7 +17,6 @@ from models.firmware_urls import check_secret
 from models.secret import Secret
 from pipeline import process
 from pipeline.config import Config
-from pipeline.ingest import mqtt_settings
 
 from ._firmware_keeping import open_store, repository_folder
 from .api import listen
@@ -139,6 +138,7 @@ def serve_chunks(path: Path | None) -> int:
     import time
 
     from connectors.firmware_chunks import REQUESTS, Chunks, ChunkServer
+    from pipeline.ingest import mqtt_settings
 
     config, stop = process.start("firmware-chunks", path)
     own = config.firmware
