@@ -55,6 +55,14 @@ _EGRESS: Final = (
     (GaugeMetricFamily, "dead_letters", "egress_dead_letters", "Deliveries refused for good and kept"),
 )
 
+_DOWNLOADS: Final = (
+    ("started", "firmware_downloads_started", "Downloads begun since the server of images started"),
+    ("completed", "firmware_downloads_completed", "Downloads sent to their end"),
+    ("broken", "firmware_downloads_broken", "Downloads that broke off on their way"),
+    ("resumed", "firmware_downloads_resumed", "Downloads that went on where a former one broke off"),
+    ("sent_bytes", "firmware_sent_bytes", "Bytes of images sent over HTTP"),
+)
+
 
 class HealthCollector(Collector):
     """Turns a `Health` into metrics; what is not known has no sample.
@@ -80,6 +88,7 @@ class HealthCollector(Collector):
         yield from _processes(health)
         yield from _workers(health)
         yield from _egress(health.status("egress"))
+        yield from _firmware(health.status("firmware"), health.status("firmware-chunks"))
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
@@ -172,3 +181,21 @@ def _egress(status: dict[str, Any]) -> Iterator[Metric]:
     for kind, key, name, text in _EGRESS:
         found = [(consumer, c[key]) for consumer, c in consumers if key in c]
         yield _family(kind, name, text, "consumer", found)
+
+
+def _firmware(http: dict[str, Any], chunks: dict[str, Any]) -> Iterator[Metric]:
+    for key, name, text in _DOWNLOADS:
+        if key in http:
+            yield CounterMetricFamily(PREFIX + name, text, value=http[key])
+    if "in_flight" in http:
+        yield _gauge("firmware_downloads_in_flight", "Downloads on their way", http["in_flight"])
+    if "chunks" in chunks:
+        text = "Pieces of images sent over MQTT since the server of chunks started"
+        yield CounterMetricFamily(PREFIX + "firmware_chunks", text, value=chunks["chunks"])
+        text = "The same in bytes"
+        yield CounterMetricFamily(PREFIX + "firmware_chunk_bytes", text, value=chunks["sent_bytes"])
+    refused: Counter[str] = Counter(http.get("refused", {})) + Counter(chunks.get("refused", {}))
+    if http or chunks:
+        text = "Requests for firmware that were refused, by reason"
+        samples = [(reason, float(n)) for reason, n in sorted(refused.items())]
+        yield _family(CounterMetricFamily, "firmware_refused", text, "reason", samples)

@@ -25,6 +25,7 @@ from models.detecting import CLEAR, RAISE, Emissions, Observed
 from models.devices import DeviceTable
 from pipeline import cli, engine, replay_log
 from pipeline.config import Config
+from tests.unit import _firmware_repo as images
 from tests.unit import _ocmf_signing as signing
 
 from . import _docs
@@ -35,6 +36,8 @@ from ._tree import ROOT
 REASONS = {
     "runs until stopped": {"run", "ingest", "worker", "egress", "api", "demo"},
     "needs a broker": {"record", "simulate", "finding"},
+    "needs servers": {"drill", "notify"},
+    "serves until stopped": {"firmware"},
     "needs servers": {"drill", "notify", "reactions"},
     "takes minutes": {"bench", "score", "simulate"},
     "needs data that is not shipped": {"score", "train", "models"},
@@ -88,9 +91,27 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy(path, folder / path.name)
     (folder / "session.ocmf").write_text(signing.record(signing.BEGIN, signing.END))
     (folder / "meter-keys.toml").write_text(f'[keys]\n"meter-1" = "{signing.spki("secp256r1")}"\n')
+    _add_firmware(folder)
     with DeadLetter(data / "dead-letter.db") as letters:
         letters.add("influx", "points", 1, b"ev_1m power_w=1 1\n", "field type conflict", START_MS)
     return folder
+
+
+def _add_firmware(folder: Path) -> None:
+    """A vendor's image with its signature and certificates, and a repository that holds the next version."""
+    data, who = images.DATA, images.vendor_now()
+    (folder / "wall22.bin").write_bytes(data)
+    (folder / "wall22.sig").write_text(who.signer.sign(data))
+    (folder / "vendor-signing.pem").write_text(who.certificates)
+    (folder / "vendor-root.pem").write_text(who.root.pem)
+    kept = images.Kept(folder / "firmware")
+    kept.add(version="2.4.1", model="Wall 22")
+    (folder / "firmware-root.json").write_bytes(kept.pinned)
+    (folder / "url-secret").write_text("0123456789abcdef" * 4)
+    (folder / "firmware.toml").write_text(
+        '[firmware]\nenabled = true\nrepository = "firmware/repo"\nroot_file = "firmware-root.json"\n'
+        'url_secret = "file:url-secret"\npublic_url = "https://firmware.example"\n'
+    )
 
 
 def test_every_command_line_is_understood(capsys: pytest.CaptureFixture[str]) -> None:

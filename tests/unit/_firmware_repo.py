@@ -42,7 +42,7 @@ def image_of(data: bytes = DATA, version: str = VERSION, **more: Any) -> Image:
     return firmware.make_image(
         data,
         vendor="Acme",
-        model="W22",
+        model=more.pop("model", "W22"),
         version=version,
         certificates=who.certificates,
         signature=who.signer.sign(data),

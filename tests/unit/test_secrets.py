@@ -139,7 +139,7 @@ def test_no_secret_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     ]
     secrets = {MQTT, WRONG, INFLUX, URL, NOTIFY, "phrase-" + "z" * 30, "pw-" + "z" * 30, token, mac, *keys}
     places = {f"page {number}": text.encode() for number, text in enumerate(pages)} | {
-        "commands": shown.encode()
+        "commands": f"{shown}{refused.value}".encode()
     }
     ours = [
         *tmp_path.glob("*.log"),
