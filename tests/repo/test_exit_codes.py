@@ -9,6 +9,7 @@ import pytest
 
 from connectors import operator
 from models import errors, plugins
+from models.firmware import FirmwareError
 from pipeline import cli
 
 
@@ -22,6 +23,7 @@ from pipeline import cli
         (errors.Refused("401"), 69, "chargestream: 401\n"),
         (errors.DecodeError("log", "line 3"), 1, "chargestream: log: line 3\n"),
         (errors.TariffError("tariff.json: x"), 1, "chargestream: tariff.json: x\n"),
+        (FirmwareError("hash", "x"), 1, "chargestream: firmware: hash: x\n"),
         (errors.SnapshotError("version 9"), 1, "chargestream: version 9\n"),
         (KeyboardInterrupt(), 130, ""),
         (BrokenPipeError(), 0, ""),
@@ -56,6 +58,7 @@ def test_every_error_of_the_tree_has_a_code() -> None:
             operator.UnknownFinding,
             errors.SnapshotError,
             errors.TariffError,
+            FirmwareError,
         }, kind
 
 

@@ -208,7 +208,14 @@ SECRET_SETTINGS = [str(k[0]) + "." + str(k[1]) for k, f in walk(config.Config) i
 
 
 def test_secrets_are_the_fields_that_sound_like_it() -> None:
-    assert SECRET_SETTINGS == ["mqtt.password", "influx.token", "ledger.password"]
+    expected = [
+        "mqtt.password",
+        "influx.token",
+        "ledger.password",
+        "firmware.url_secret",
+        "firmware.url_secret_old",
+    ]
+    assert expected == SECRET_SETTINGS
     for keys, field in walk(config.Config):
         if any(word in str(keys[-1]) for word in ("password", "token", "secret")):
             assert is_secret(field)
