@@ -150,7 +150,7 @@ def read_metadata(path: Path, kind: type[T]) -> Metadata[T]:
     return found
 
 
-class FolderFetcher(FetcherInterface):  # type: ignore[misc]  # securesystemslib's base is typed as Any
+class FolderFetcher(FetcherInterface):
     """Reads ``file:`` addresses for `tuf.ngclient`."""
 
     def _fetch(self, url: str) -> Iterator[bytes]:

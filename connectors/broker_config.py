@@ -22,6 +22,7 @@ _SERVICE: Final = (
     f"readwrite {ROOT}/_op/#",
     f"readwrite {ROOT}/_ctl/#",
     f"write {ROOT}/+/+/dn/#",
+    f"write {ROOT}/+/+/cost/#",
     f"write {ROOT}/+/+/finding",
     f"write {ROOT}/+/+/finding/open/#",
 )

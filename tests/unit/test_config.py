@@ -14,7 +14,8 @@ from pipeline import cli, config
 from pipeline.config_fields import field_at, holds_tables, is_secret, is_text, unit_of, walk
 
 #: Counts and names of things, which have no unit.
-UNITLESS = {"burst", "port", "receivers", "receive_maximum", "shards", "workers", "qos", "tries", "queue_max"} | {
+UNITLESS = {
+    "burst", "port", "receivers", "receive_maximum", "shards", "workers", "qos", "tries", "queue_max",
     "max_downloads", "station_starts", "chunk_window", "chunk_in_flight",
 }  # fmt: skip
 
