@@ -24,6 +24,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_keeping(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    init, take = _add_making(actions)
+    revoke, hold, policy = _add_denying(actions)
+    resign = actions.add_parser("resign", help="sign targets for another term, unchanged")
+    for sub in (take, revoke, policy, resign):
+        sub.add_argument(
+            "--offline", metavar="DIR", type=Path, required=True, help="folder of the targets key"
+        )
+        sub.add_argument("--online", metavar="DIR", type=Path, help="publish as well, with these keys")
+    publish = actions.add_parser("publish", help="sign with the online keys what is newest")
+    refresh = actions.add_parser(
+        "refresh", help="the same, if there is something new or half the term is over"
+    )
+    for sub in (publish, refresh):
+        sub.add_argument("--online", metavar="DIR", type=Path, required=True)
+    rotate = actions.add_parser("rotate", help="replace keys, for example after a theft")
+    rotate.add_argument("role", nargs="+", choices=("root", "targets", "snapshot", "timestamp"))
+    rotate.add_argument("--offline", metavar="DIR", type=Path, required=True, help="folder of the root key")
+    rotate.add_argument("--new", metavar="DIR", type=Path, required=True, help="folder for the new keys")
+    for sub in (init, take, revoke, hold, policy, resign, publish, refresh, rotate):
+        sub.add_argument("--repo", metavar="DIR", type=Path, required=True)
+    for sub in (init, take, revoke, policy, resign, rotate):
+        sub.add_argument(
+            "--passphrase", metavar="REF", default="", help="of the offline keys: env:NAME, file:PATH"
+        )
+
+
+def _add_making(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser],
+) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     init = actions.add_parser("init-repo", help="make a repository and its keys")
     init.add_argument(
         "--offline", metavar="DIR", type=Path, required=True, help="new keys of root and targets"
@@ -52,6 +81,12 @@ def _add_keeping(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help='such as ">=1.2,<2.0"; default: all',
     )
     take.add_argument("--notes", metavar="TEXT", default="", help="release notes")
+    return init, take
+
+
+def _add_denying(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser],
+) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser, argparse.ArgumentParser]:
     revoke = actions.add_parser("revoke", help="take an image back for good")
     hold = actions.add_parser("hold", help="stop giving an image out at once, without a key")
     for sub in (revoke, hold):
@@ -68,28 +103,7 @@ def _add_keeping(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
     policy.add_argument("--remove-root", metavar="SHA256", action="append", default=[])
     policy.add_argument("--revoke-certificate", metavar="SHA256", action="append", default=[])
     policy.add_argument("--crl", metavar="FILE", type=Path, action="append", help="PEM; replaces all lists")
-    resign = actions.add_parser("resign", help="sign targets for another term, unchanged")
-    for sub in (take, revoke, policy, resign):
-        sub.add_argument(
-            "--offline", metavar="DIR", type=Path, required=True, help="folder of the targets key"
-        )
-        sub.add_argument("--online", metavar="DIR", type=Path, help="publish as well, with these keys")
-    publish = actions.add_parser("publish", help="sign with the online keys what is newest")
-    refresh = actions.add_parser(
-        "refresh", help="the same, if there is something new or half the term is over"
-    )
-    for sub in (publish, refresh):
-        sub.add_argument("--online", metavar="DIR", type=Path, required=True)
-    rotate = actions.add_parser("rotate", help="replace keys, for example after a theft")
-    rotate.add_argument("role", nargs="+", choices=("root", "targets", "snapshot", "timestamp"))
-    rotate.add_argument("--offline", metavar="DIR", type=Path, required=True, help="folder of the root key")
-    rotate.add_argument("--new", metavar="DIR", type=Path, required=True, help="folder for the new keys")
-    for sub in (init, take, revoke, hold, policy, resign, publish, refresh, rotate):
-        sub.add_argument("--repo", metavar="DIR", type=Path, required=True)
-    for sub in (init, take, revoke, policy, resign, rotate):
-        sub.add_argument(
-            "--passphrase", metavar="REF", default="", help="of the offline keys: env:NAME, file:PATH"
-        )
+    return revoke, hold, policy
 
 
 def _add_reading(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -82,90 +82,75 @@ def said(*words: str) -> str:
     return out.getvalue()
 
 
+PARTS = (("ingest",), ("egress",), ("api",), ("firmware", "serve"), ("firmware", "serve-chunks"))
+PHRASE, STATION = "phrase-" + "z" * 30, "station-" + "z" * 30
+
+
+def exercise(folder: Path, kept: Kept, broker: MosquittoBroker) -> tuple[list[str], set[str]]:
+    """Run every part, let much go right and wrong; return what was shown, and more secrets."""
+    api, images = free_port(), free_port()
+    config = settings(folder, kept, broker, api, images)
+    (folder / "wrong").write_text(WRONG)
+    wrong = folder / "wrong.toml"
+    wrong.write_text(config.read_text().replace(str(folder / "mqtt"), str(folder / "wrong")))
+    ours = ("--config", str(config))
+    token = json.loads(said("token", "create", "tester", "--scope", "intervals", *ours))["token"]
+    (image,) = kept.repo.images()
+    with contextlib.ExitStack() as stack:
+        for number, part in enumerate(PARTS):
+            stack.enter_context(Running(folder / f"{number}.log", *part, *ours))
+        wait_for(lambda: _answers(api) and _answers(images), "both servers", 60)
+        with pytest.raises(RetryLater, match="refused the login") as refused:
+            Publisher(mqtt_settings(load(wrong, os.environ))).publish([Publish(topic="t", payload=b"")])
+        login = MqttSettings("127.0.0.1", broker.port, "st", username="station", password=Secret(STATION))
+        publisher = Publisher(login)
+        body = {"image": image.image_id, "offset": 0, "length": 10, "token": "c=1"}
+        for topic in ("evt/v1/S/N/up/conn", "evt/v1/S/N/up/fwreq", "evt/v1/_op/command"):
+            assert publisher.publish([Publish(topic=topic, payload=json.dumps(body).encode())]) == []
+        publisher.close()
+        url = said("firmware", "url", image.image_id, "--site", "S", "--station", "N", *ours).strip()
+        base, query = f"http://127.0.0.1:{images}", url.partition("?")[2]
+        pages = [ask(f"http://127.0.0.1:{api}{page}", token) for page in PAGES]
+        pages += [
+            ask(url.replace("https://fw.example", base), token),
+            ask(f"{base}/firmware/x?{query}", token),
+        ]
+    shown = [said("config", "--show", str(config)), said("check-config", str(config))]
+    shown += [said("firmware", action, *ours) for action in ("show", "list", "verify")]
+    shown.append(
+        said("journal", "export", "--data", str(folder / "var"), "--out", str(folder / "export.jsonl"))
+    )
+    assert any(re.search(r"token = .\*{8}", text) for text in shown)
+    assert any("chargestream_firmware_downloads_completed" in page for page in pages)
+    return [*pages, *shown, str(refused.value)], {token, query.rpartition("m=")[2]}
+
+
 @pytest.mark.server
 def test_no_secret_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     require("mosquitto")
-    kept = Kept(tmp_path / "kept", passphrase="phrase-" + "z" * 30)
-    image = kept.add()
     monkeypatch.setenv("URL_SECRET", URL)
-    api, images = free_port(), free_port()
-    with MosquittoBroker(users={"us": MQTT, "station": "pw-" + "z" * 30}) as broker:
-        config = settings(tmp_path, kept, broker, api, images)
-        wrong = tmp_path / "wrong.toml"
-        (tmp_path / "wrong").write_text(WRONG)
-        wrong.write_text(config.read_text().replace(str(tmp_path / "mqtt"), str(tmp_path / "wrong")))
-        token = json.loads(
-            said("token", "create", "tester", "--scope", "intervals", "--config", str(config))
-        )["token"]
-        parts = (("ingest",), ("egress",), ("api",), ("firmware", "serve"), ("firmware", "serve-chunks"))
-        with contextlib.ExitStack() as stack:
-            for number, part in enumerate(parts):
-                stack.enter_context(Running(tmp_path / f"{number}.log", *part, "--config", str(config)))
-            for port, path in ((api, "/health"), (images, "/health")):
-                wait_for(lambda port=port, path=path: _answers(port, path), path, 60)  # type: ignore[misc]
-            with pytest.raises(RetryLater, match="refused the login") as refused:
-                Publisher(mqtt_settings(load(wrong, os.environ))).publish([Publish(topic="t", payload=b"")])
-            publisher = Publisher(
-                MqttSettings(
-                    "127.0.0.1", broker.port, "st", username="station", password=Secret("pw-" + "z" * 30)
-                )
-            )
-            body = {"image": image.image_id, "offset": 0, "length": 10, "token": "c=1"}
-            for topic in ("evt/v1/S/N/up/conn", "evt/v1/S/N/up/fwreq", "evt/v1/_op/command"):
-                assert publisher.publish([Publish(topic=topic, payload=json.dumps(body).encode())]) == []
-            publisher.close()
-            url = said(
-                "firmware", "url", image.image_id, "--site", "S", "--station", "N", "--config", str(config)
-            ).strip()
-            query = url.partition("?")[2]
-            pages = [ask(f"http://127.0.0.1:{api}{page}", token) for page in PAGES]
-            for address in (
-                url.replace("https://fw.example", f"http://127.0.0.1:{images}"),
-                f"http://127.0.0.1:{images}/firmware/x?{query}",
-            ):
-                pages.append(ask(address, token))
-        shown = said("config", "--show", str(config)) + said("check-config", str(config))
-        shown += said("firmware", "show", "--config", str(config)) + said(
-            "firmware", "list", "--config", str(config)
-        )
-        shown += said(
-            "journal", "export", "--data", str(tmp_path / "var"), "--out", str(tmp_path / "export.jsonl")
-        )
-    mac = query.rpartition("m=")[2]
-    keys = [
-        line
-        for path in (*kept.offline.folder.iterdir(), *kept.online.folder.iterdir())
-        for line in path.read_text().splitlines()[1:-1]
-    ]
-    secrets = {MQTT, WRONG, INFLUX, URL, NOTIFY, "phrase-" + "z" * 30, "pw-" + "z" * 30, token, mac, *keys}
-    places = {f"page {number}": text.encode() for number, text in enumerate(pages)} | {
-        "commands": f"{shown}{refused.value}".encode()
-    }
-    ours = [
-        *tmp_path.glob("*.log"),
-        *tmp_path.glob("export*"),
-        *(tmp_path / "var").rglob("*"),
-        *kept.folder.rglob("*"),
-    ]
-    places |= {str(path): path.read_bytes() for path in ours if path.is_file()}
-    found = {
-        (place, secret[:12])
-        for place, blob in places.items()
-        for secret in secrets
-        if secret.encode() in blob
-    }
-    assert found == set()
+    kept = Kept(tmp_path / "kept", passphrase=PHRASE)
+    image = kept.add()
+    with MosquittoBroker(users={"us": MQTT, "station": STATION}) as broker:
+        shown, secrets = exercise(tmp_path, kept, broker)
+    secrets |= {MQTT, WRONG, INFLUX, URL, NOTIFY, PHRASE, STATION}
+    for path in (*kept.offline.folder.iterdir(), *kept.online.folder.iterdir()):
+        secrets |= set(path.read_text().splitlines()[1:-1])
+    places = {f"shown {number}": text.encode() for number, text in enumerate(shown)}
+    folders = (tmp_path.glob("*.log"), tmp_path.glob("export*"), (tmp_path / "var").rglob("*"))
+    files = [path for found in (*folders, kept.folder.rglob("*")) for path in found if path.is_file()]
+    places |= {str(path): path.read_bytes() for path in files}
+    leaks = {(where, s[:12]) for where, blob in places.items() for s in secrets if s.encode() in blob}
+    assert leaks == set()
     # The places are the right ones: what is no secret is there.
     assert b"connected to MQTT broker" in places[str(tmp_path / "0.log")]
     assert image.image_id.encode() in places[str(tmp_path / "3.log")]
     assert "fwreq" in (tmp_path / "export.jsonl").read_text()
-    assert re.search(r"token = .\*{8}", shown)
-    assert "chargestream_" in pages[3]
 
 
-def _answers(port: int, path: str) -> bool:
+def _answers(port: int) -> bool:
     try:
-        ask(f"http://127.0.0.1:{port}{path}", "none")
+        ask(f"http://127.0.0.1:{port}/health", "none")
     except OSError:
         return False
     return True
