@@ -97,8 +97,10 @@ def exercise(folder: Path, kept: Kept, broker: MosquittoBroker) -> tuple[list[st
     token = json.loads(said("token", "create", "tester", "--scope", "intervals", *ours))["token"]
     (image,) = kept.repo.images()
     with contextlib.ExitStack() as stack:
-        for number, part in enumerate(PARTS):
+        running = [
             stack.enter_context(Running(folder / f"{number}.log", *part, *ours))
+            for number, part in enumerate(PARTS)
+        ]
         wait_for(lambda: _answers(api) and _answers(images), "both servers", 60)
         with pytest.raises(RetryLater, match="refused the login") as refused:
             Publisher(mqtt_settings(load(wrong, os.environ))).publish([Publish(topic="t", payload=b"")])
@@ -115,6 +117,8 @@ def exercise(folder: Path, kept: Kept, broker: MosquittoBroker) -> tuple[list[st
             ask(url.replace("https://fw.example", base), token),
             ask(f"{base}/firmware/x?{query}", token),
         ]
+        for process in running:
+            process.process.terminate()  # all at once, then waited for one by one
     shown = [said("config", "--show", str(config)), said("check-config", str(config))]
     shown += [said("firmware", action, *ours) for action in ("show", "list", "verify")]
     shown.append(
