@@ -36,7 +36,6 @@ from ._tree import ROOT
 REASONS = {
     "runs until stopped": {"run", "ingest", "worker", "egress", "api", "demo"},
     "needs a broker": {"record", "simulate", "finding"},
-    "needs servers": {"drill", "notify"},
     "serves until stopped": {"firmware"},
     "needs servers": {"drill", "notify", "reactions"},
     "takes minutes": {"bench", "score", "simulate"},
