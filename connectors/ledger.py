@@ -19,6 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import Insert
 
 from models.billing_rows import CostRow, PaymentRow
+from models.campaign_rows import CampaignRow, CampaignStationRow
 from models.errors import Refused, StorageError
 from models.ocpi_objects import emsp_of
 from models.outputs import (
@@ -39,6 +40,7 @@ from models.outputs import (
 from models.records import Dead
 
 from . import _ledger_billing as b
+from . import _ledger_campaigns as g
 from . import _ledger_commands as c
 from . import _ledger_reactions as r
 from . import _ledger_tables as t
@@ -140,6 +142,11 @@ _UPSERTS: Final[dict[str, tuple[type, tuple[_Upsert, ...]]]] = {
         (_Upsert(c.commands, c.command_row, "change"), _Upsert(c.command_changes, c.command_row)),
     ),
     "reactions": (ReactionRow, (_Upsert(r.reactions, r.reaction_row),)),
+    "campaigns": (
+        CampaignRow,
+        (_Upsert(g.campaigns, g.campaign_row, "change"), _Upsert(g.campaign_changes, g.campaign_row)),
+    ),
+    "campaign_stations": (CampaignStationRow, (_Upsert(g.campaign_stations, g.station_row, "change"),)),
     "cdrs": (CdrRow, (_Upsert(b.cdrs, _cdr_row),)),
     "tariffs": (TariffRow, (_Upsert(b.tariffs, _plain_row, "last_updated_ms"),)),
     "costs": (CostRow, (_Upsert(b.running_costs, _plain_row, "time_ms", equal=True),)),

@@ -55,17 +55,26 @@ class ResultSeen(msgspec.Struct, frozen=True, kw_only=True):
     answer: dict[str, Any] = {}
 
 
-class DigestSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """kind ``digest``: one clock hour of a station."""
+class DigestItem(msgspec.Struct, frozen=True, kw_only=True):
+    """What one station did in the time of a digest; `energy_mwh` None: no register told."""
 
     site: _Name
     station: _Name
-    hour_ms: int
-    energy_mwh: int = 0
+    energy_mwh: int | None = None
     starts: int = 0
     failed_starts: int = 0
     offline_s: float = 0.0
-    findings: int = 0
+    raised: int = 0
+    charging: bool | None = None
+
+
+class DigestSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """kind ``digest``: stations of one shard from `from_ms` to `to_ms`, a clock hour unless it was cut."""
+
+    from_ms: int
+    to_ms: int
+    order: int
+    items: tuple[DigestItem, ...]
 
 
 class ChargingSeen(msgspec.Struct, frozen=True, kw_only=True):

@@ -85,7 +85,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Who made it; somebody else must approve.
     image : Image
     location : str
-        URL for the stations; ``{site}`` and ``{station}`` in it are filled in.
+        URL for the stations; ``{site}`` and ``{station}`` in it are filled in. Empty: our own file server's,
+        signed for each station.
     previous, previous_location :
         The image to roll back to, if there is one.
     waves : tuple of Wave
@@ -125,7 +126,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     id: _Id
     by: _Name
     image: Image
-    location: Annotated[str, Meta(min_length=1, max_length=MAX_LOCATION)]
+    location: Annotated[str, Meta(max_length=MAX_LOCATION)] = ""
     name: Annotated[str, Meta(max_length=200)] = ""
     previous: Image | None = None
     previous_location: Annotated[str, Meta(max_length=MAX_LOCATION)] = ""
@@ -200,8 +201,10 @@ def read_plan(body: dict[str, Any]) -> Plan:
     if plan.previous is not None:
         if (plan.previous.vendor, plan.previous.model) != (plan.image.vendor, plan.image.model):
             raise DecodeError("schema", "campaign: `previous` is for another vendor or model than `image`")
-        if not plan.previous_location:
-            raise DecodeError("schema", "campaign: `previous` needs `previous_location`")
+        if bool(plan.previous_location) != bool(plan.location):
+            raise DecodeError(
+                "schema", "campaign: `previous` needs `previous_location` if `location` is given"
+            )
     for image in (plan.image, plan.previous):
         if image is not None and not image.fits_ocpp:
             raise DecodeError(

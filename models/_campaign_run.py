@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +25,9 @@ REBOOT_GRACE_MS: Final = 600_000
 GATE_LOOK_MS: Final = 300_000
 _FOREVER_MS: Final = 1 << 62
 _OPEN_STATES: Final = (State.RUNNING, State.ABORTING)
+
+#: (image_id, campaign, site, station, until in epoch ms) -> the address at which a station fetches an image.
+Locate = Callable[[str, str, str, str, int], str]
 
 #: What the run keeps beside its members: name -> value at the beginning.
 _FIELDS: Final[dict[str, Any]] = {
@@ -70,8 +74,9 @@ class Run:
     judged_from_ms: int
     ended_ms: int
 
-    def __init__(self, plan: Plan, fleet: Fleet) -> None:
+    def __init__(self, plan: Plan, fleet: Fleet, locate: Locate | None = None) -> None:
         self.plan = plan
+        self._locate = locate
         self.fleet = fleet
         self.members = Members(plan.id, fleet)
         self.windows = Windows(plan)
@@ -331,7 +336,7 @@ class Run:
             command="UpdateFirmware",
             body=update_firmware_body(
                 plan.image,
-                plan.location.replace("{site}", site).replace("{station}", station),
+                self._location(site, station, now_ms),
                 request,
                 retrieve_ms=now_ms,
                 retries=plan.download_retries,
@@ -341,6 +346,13 @@ class Run:
             at_ms=now_ms,
             expires_ms=now_ms + plan.answer_timeout_s * 1000,
         )
+
+    def _location(self, site: str, station: str, now_ms: int) -> str:
+        plan = self.plan
+        if plan.location or self._locate is None:
+            return plan.location.replace("{site}", site).replace("{station}", station)
+        until_ms = now_ms + plan.attempt_timeout_s * 1000
+        return self._locate(plan.image.image_id, plan.id, site, station, until_ms)
 
     def _drained(self, now_ms: int, more_to_come: bool) -> None:
         left = ~self.members.ended() & (self.members.states != Member.NONE)
@@ -366,9 +378,9 @@ class Run:
         }
 
     @classmethod
-    def restore(cls, state: dict[str, Any], fleet: Fleet) -> Run:
+    def restore(cls, state: dict[str, Any], fleet: Fleet, locate: Locate | None = None) -> Run:
         """Return the run saved in `state`."""
-        run = cls(msgspec.convert(state["plan"], Plan), fleet)
+        run = cls(msgspec.convert(state["plan"], Plan), fleet, locate)
         for name in _FIELDS:
             setattr(run, name, state[name])
         run.state = State(state["state"])

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 
-class CampaignRow(msgspec.Struct, frozen=True, kw_only=True, tag="campaign"):
+class CampaignRow(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that happened to a campaign. Natural key: (campaign, change). Times are epoch ms of
     journaled time.
 
@@ -29,7 +29,7 @@ class CampaignRow(msgspec.Struct, frozen=True, kw_only=True, tag="campaign"):
     verdict: dict[str, Any] | None = None
 
 
-class CampaignStationRow(msgspec.Struct, frozen=True, kw_only=True, tag="station"):
+class CampaignStationRow(msgspec.Struct, frozen=True, kw_only=True):
     """Where a station stands in a campaign. Natural key: (campaign, site, station); the greatest `change`
     wins.
 

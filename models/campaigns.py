@@ -11,6 +11,7 @@ succeeded when its own birth reports the new version, and not before.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -34,11 +35,13 @@ from ._campaign_inputs import (
     read_seen,
 )
 from ._campaign_plan import Plan, read_plan
-from ._campaign_run import Run
+from ._campaign_run import Locate, Run
 from ._campaign_states import ENDED, Event, Member, State
 from .campaign_rows import CampaignAsk, CampaignRow, CampaignStationRow
 from .errors import DecodeError, SnapshotError
 from .gate import HOUR_MS
+
+__all__ = ["STEP_MS", "CampaignBook", "Locate", "Outcome"]
 
 VERSION: Final = 1
 #: The clock of campaigns.
@@ -63,6 +66,8 @@ class CampaignBook:
     ----------
     resume_state : dict, optional
         What `snapshot` returned.
+    locate : callable, optional
+        Addresses of our own file server, for campaigns that name no `location`.
 
     Raises
     ------
@@ -70,8 +75,9 @@ class CampaignBook:
         If `resume_state` is of another version.
     """
 
-    def __init__(self, resume_state: dict[str, Any] | None = None) -> None:
+    def __init__(self, resume_state: dict[str, Any] | None = None, locate: Locate | None = None) -> None:
         self.fleet = Fleet()
+        self._locate = locate
         self.runs: dict[str, Run] = {}
         self._refused: list[CampaignRow] = []
         self._refusals = 0
@@ -85,7 +91,8 @@ class CampaignBook:
                 f"campaigns have version {resume_state.get('version')!r}, this program reads {VERSION}"
             )
         self.fleet = Fleet.restore(resume_state["fleet"])
-        self.runs = {saved["plan"]["id"]: Run.restore(saved, self.fleet) for saved in resume_state["runs"]}
+        for saved in resume_state["runs"]:
+            self.runs[saved["plan"]["id"]] = Run.restore(saved, self.fleet, locate)
         self._refusals = resume_state["refusals"]
         self._used = dict.fromkeys(resume_state["used"])
         self._next_step_ms = resume_state["next_step_ms"]
@@ -101,6 +108,10 @@ class CampaignBook:
         while self._next_step_ms <= now_ms:
             self._step(self._next_step_ms)
             self._next_step_ms += STEP_MS
+
+    def due_ms(self) -> int | None:
+        """Return the next step of the clock, None while no campaign runs."""
+        return self._next_step_ms if any(run.open for run in self.runs.values()) else None
 
     def _step(self, now_ms: int) -> None:
         self._take_digests()
@@ -157,10 +168,14 @@ class CampaignBook:
         if plan.id in self._used:
             self._refuse({"by": plan.by}, now_ms, f"create: there was a campaign {plan.id!r} before")
             return
+        if not plan.location and self._locate is None:
+            why = "create: `location` is empty and no file server is configured"
+            self._refuse({"by": plan.by}, now_ms, why)
+            return
         for name, run in list(self.runs.items()):
             if run.state in ENDED and run.ended_ms < now_ms - _REMEMBER_MS:
                 del self.runs[name]
-        self._add(Run(plan, self.fleet)).tell("create", now_ms, plan.by)
+        self._add(Run(plan, self.fleet, self._locate)).tell("create", now_ms, plan.by)
 
     def _add(self, run: Run) -> Run:
         self.runs[run.plan.id] = run
@@ -214,7 +229,7 @@ class CampaignBook:
             gate=None,
             until_ms=None,
         )
-        child = self._add(Run(back, self.fleet))
+        child = self._add(Run(back, self.fleet, self._locate))
         child.parent, child.state, child.approved_by = plan.id, State.RUNNING, run.approved_by
         child.judged_from_ms = now_ms
         child.tell("create", now_ms, request.by)
@@ -249,6 +264,9 @@ class CampaignBook:
         what = read_seen(kind, body)
         if what is None:
             return
+        if isinstance(what, DigestSeen):
+            self._digest(what)
+            return
         row = self.fleet.row(what.site, what.station)
         match what:
             case StationSeen():
@@ -263,14 +281,19 @@ class CampaignBook:
                     self.fleet.charging[row] = what.charging
             case ShedSeen():
                 shed(self.runs, row, what, now_ms)
-            case DigestSeen():
-                hour = what.hour_ms // HOUR_MS
-                wanted = any(run.gate is not None for run in self.runs.values())
-                if self.fleet.new_hour(row, hour) and wanted:
-                    energy_wh = what.energy_mwh / 1000
-                    self._digests.append(
-                        (hour, row, what.findings, what.failed_starts, what.offline_s, energy_wh, what.starts)
-                    )
+
+    def _digest(self, seen: DigestSeen) -> None:
+        fleet, hour = self.fleet, seen.from_ms // HOUR_MS
+        whole = seen.from_ms % HOUR_MS == 0 and seen.to_ms - seen.from_ms == HOUR_MS
+        wanted = whole and any(run.gate is not None for run in self.runs.values())
+        for item in seen.items:
+            row = fleet.row(item.site, item.station)
+            if item.charging is not None and seen.order > fleet.charging_order[row]:
+                fleet.charging_order[row], fleet.charging[row] = seen.order, item.charging
+            if whole and fleet.new_hour(row, hour) and wanted:
+                energy_wh = math.nan if item.energy_mwh is None else item.energy_mwh / 1000
+                counts = (item.raised, item.failed_starts, item.offline_s, energy_wh, item.starts)
+                self._digests.append((hour, row, *counts))
 
     def digests(
         self, hour: int, rows: NDArray[np.int64], values: NDArray[np.float64], starts: NDArray[np.float64]

@@ -38,9 +38,10 @@ HOUR_MS: Final = 3_600_000
 #: Hours of one test that are kept; later ones go to the last (60 days are more than any soak).
 _MAX_HOURS: Final = 1440
 
-#: Name, ratio that counts as worse, unit of the sums; exposure is station-hours but for failed starts.
 METRICS: Final = ("findings", "failed_starts", "offline_s", "energy_wh")
-_STARTS: Final = METRICS.index("failed_starts")
+_STARTS, _ENERGY = METRICS.index("failed_starts"), METRICS.index("energy_wh")
+#: What each metric is counted against: station-hours, starts, station-hours with known energy.
+_EXPOSURE: Final = (0, 1, 0, 2)
 
 _Share = Annotated[float, Meta(gt=0.0, lt=0.5)]
 _Worse = Annotated[float, Meta(gt=1.0, le=10.0)]
@@ -139,12 +140,12 @@ class Gate:
     def __init__(self, from_ms: int) -> None:
         self.from_hour = -(-from_ms // HOUR_MS)
         self._hours = 0
-        #: hour, group (0 waiting, 1 updated), metric: sums; beside them station-hours and starts.
+        #: hour, group (0 waiting, 1 updated), metric: sums; beside them exposures.
         self._sums = np.zeros((24, 2, len(METRICS)))
-        self._exposure = np.zeros((24, 2, 2))
-        #: station row: sums over its waiting hours, station-hours and starts; and in which groups it was.
+        self._exposure = np.zeros((24, 2, 3))
+        #: station row: sums and exposures over its waiting hours; and in which groups it was.
         self._station = np.zeros((64, len(METRICS)))
-        self._station_exposure = np.zeros((64, 2))
+        self._station_exposure = np.zeros((64, 3))
         self._seen = np.zeros(64, np.uint8)
 
     def add(
@@ -166,7 +167,7 @@ class Gate:
         updated : ndarray, shape (n,)
             Else the station is one that waits.
         values : ndarray, shape (n, 4)
-            In the order of `METRICS`: findings raised, failed starts, seconds offline, Wh.
+            In the order of `METRICS`: findings raised, failed starts, seconds offline, Wh (NaN: not known).
         starts : ndarray, shape (n,)
             Starts tried, failed ones too.
         """
@@ -176,13 +177,15 @@ class Gate:
         at = min(at, _MAX_HOURS - 1)
         self._room(at, int(rows.max()))
         self._hours = max(self._hours, at + 1)
+        known = np.isfinite(values[:, _ENERGY])
+        exposure = np.stack([np.ones(len(rows)), starts, known.astype(np.float64)], axis=1)
+        values = np.where(np.isfinite(values), values, 0.0)
         for group, chosen in ((0, ~updated), (1, updated)):
             self._sums[at, group] += values[chosen].sum(axis=0)
-            self._exposure[at, group] += (chosen.sum(), starts[chosen].sum())
+            self._exposure[at, group] += exposure[chosen].sum(axis=0)
         waiting = rows[~updated]
         self._station[waiting] += values[~updated]
-        self._station_exposure[waiting, 0] += 1.0
-        self._station_exposure[waiting, 1] += starts[~updated]
+        self._station_exposure[waiting] += exposure[~updated]
         self._seen[rows] |= np.where(updated, np.uint8(2), np.uint8(1))
 
     def judge(self, settings: GateSettings, soaked_ms: int) -> Verdict:
@@ -215,7 +218,7 @@ class Gate:
         )
 
     def _metric(self, settings: GateSettings, which: int) -> MetricVerdict:
-        exposed = 1 if which == _STARTS else 0
+        exposed = _EXPOSURE[which]
         x = self._sums[: self._hours, :, which]
         e = self._exposure[: self._hours, :, exposed]
         both = (e[:, 0] > 0) & (e[:, 1] > 0)
@@ -259,7 +262,7 @@ class Gate:
         if row >= len(self._seen):
             more = max(len(self._seen), row + 1 - len(self._seen))
             self._station = np.concatenate([self._station, np.zeros((more, len(METRICS)))])
-            self._station_exposure = np.concatenate([self._station_exposure, np.zeros((more, 2))])
+            self._station_exposure = np.concatenate([self._station_exposure, np.zeros((more, 3))])
             self._seen = np.concatenate([self._seen, np.zeros(more, np.uint8)])
 
     def snapshot(self) -> dict[str, Any]:

@@ -33,6 +33,8 @@ STREAMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "costs": ("msgpack list of models.billing_rows.CostRow", ("ledger",)),
     "payments": ("msgpack list of models.billing_rows.PaymentRow", ("ledger",)),
     "commands": ("msgpack list of CommandRow", ("ledger",)),
+    "campaigns": ("msgpack list of models.campaign_rows.CampaignRow", ("ledger",)),
+    "campaign_stations": ("msgpack list of models.campaign_rows.CampaignStationRow", ("ledger",)),
     "publish": ("msgpack list of Publish", ("mqtt",)),
     "notices": ("msgpack list of models.notices.Notice", ("notify",)),
 }

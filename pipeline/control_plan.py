@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from models.campaign_policy import CampaignPolicy
 from models.command_types import CommandConfig
 from models.forwarding import Forwarder
 from models.policies import PolicyPlan
@@ -29,7 +30,10 @@ def control_plan(config: Config) -> ControlConfig:
 
 def policies(config: Config) -> tuple[PolicyPlan, ...]:
     """Return the policies, one line each, in the order in which they hear of things."""
-    plans = [PolicyPlan("forward", False, lambda _shard, state: Forwarder(state))]
+    plans = [
+        PolicyPlan("forward", False, lambda _shard, state: Forwarder(state)),
+        PolicyPlan("campaigns", True, lambda _shard, state: CampaignPolicy(state)),
+    ]
     rules = config.reactions.rule_book()
     if rules is not None:
         plans.append(PolicyPlan("reactions", False, lambda _shard, state: Reactions(rules, state)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -75,6 +76,7 @@ def plan_of(stations: int) -> dict[str, Any]:
         "site_time_zones": {"site-00": "America/New_York", "site-01": "Asia/Kolkata"},
         "per_minute": max(200, stations // 20),
         "max_in_flight": max(500, stations // 5),
+        "min_sample": max(40, stations // 200),
         "retry_wait_s": 600,
         "attempt_timeout_s": 5400,
         "wave_timeout_s": 3 * 86_400,
@@ -210,9 +212,10 @@ def _reckoned(
     }
 
 
-def run_campaign(options: CampaignOptions) -> dict[str, Any]:
+def run_campaign(options: CampaignOptions, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
     """Run the drill: once with kills, once without; return the figures and whether it passed."""
     quiet = rehearse(options, set())
+    say(f"without kills: {quiet['state']} after {quiet['hours']} h and {quiet['messages']} messages")
     moments = range(options.stations + 1, quiet["messages"])
     killed = rehearse(options, set(random.Random(options.seed).sample(moments, options.kills)))
     same = killed["rows"] == quiet["rows"] and killed["story"] == quiet["story"]

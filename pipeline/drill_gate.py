@@ -9,6 +9,7 @@ time of day, so the figures scatter more than Poisson.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -44,13 +45,15 @@ class GateOptions:
     soak_hours: int = 120
 
 
-def run_gate(options: GateOptions) -> dict[str, Any]:
+def run_gate(options: GateOptions, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
     """Run the drill; return the figures and whether it passed."""
     out: dict[str, Any] = {"drill": "gate"} | {name: getattr(options, name) for name in options.__slots__}
-    outcomes = {
-        worse: [one_campaign(options, options.seed + i, worse) for i in range(options.seeds)]
-        for worse in (True, False)
-    }
+    outcomes: dict[bool, list[tuple[str, int, str]]] = {True: [], False: []}
+    for worse, found in outcomes.items():
+        for i in range(options.seeds):
+            found.append(one_campaign(options, options.seed + i, worse))
+            if i % 10 == 9:
+                say(f"{'bad' if worse else 'harmless'} image: {i + 1} campaigns")
     for name, worse, wanted in (("bad_stopped", True, "paused"), ("harmless_passed", False, "next wave")):
         found = outcomes[worse]
         out[name] = sum(end == wanted for end, _, _ in found)

@@ -20,6 +20,8 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from connectors.billing_reader import BillingReader
+from connectors.campaign_desk import CampaignDesk
+from connectors.campaign_reader import CampaignReader
 from connectors.mqtt_settings import MqttSettings
 from connectors.operator import OperatorDesk
 from models.errors import ChargestreamError
@@ -27,6 +29,8 @@ from models.units import MAX_STATION_TIME_MS
 
 from .auth import Gate, RateLimit
 from .billing import BillingApi
+from .campaign_page import CampaignPage
+from .campaigns import Campaigns
 from .desk import Desk
 from .findings import add_findings
 from .metrics import HealthCollector
@@ -104,8 +108,10 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        if desk is not None:
-            desk.close()
+        for each in (desk, campaign_desk):
+            if each is not None:
+                each.close()
+        campaigns.close()
         billing_desk.close()
         reader.close()
         page.ledger.close()
@@ -125,6 +131,9 @@ def create_app(
     _add_data(app, page)
     _add_lists(app, page)
     add_findings(app, page, desk)
+    campaigns = CampaignReader(ledger_url)
+    campaign_desk = CampaignDesk(broker) if broker is not None else None
+    Campaigns(campaigns, campaign_desk, CampaignPage(campaigns, page)).add(app)
     limit = RateLimit(settings.rate_per_s, settings.burst)
     strangers = RateLimit(settings.strangers_per_s, settings.strangers_burst)
     gate = Gate(reader, limit, strangers)

@@ -109,13 +109,13 @@ def _add_doing(app: FastAPI, desk: OperatorDesk | None, now_ms: Callable[[], int
     @app.post("/api/v1/findings/{finding_id}/actions", status_code=202)
     def do(finding_id: FindingId, action: Action, request: Request) -> dict[str, Any]:
         """Acknowledge, assign, snooze or comment a finding; it shows once it went through the journal."""
-        _refuse_foreign(request)
+        refuse_foreign(request)
         return act(finding_id, action.model_dump())
 
     @app.post("/findings/{finding_id}", include_in_schema=False)
     async def filled_in(finding_id: FindingId, request: Request) -> Response:
         """Take the page's form: ``action`` is an action, or ``snooze:<seconds>``."""
-        _refuse_foreign(request)
+        refuse_foreign(request)
         raw = await request.body()
         if len(raw) > _MOST_BYTES:
             raise HTTPException(413, "too long")
@@ -131,7 +131,7 @@ def _add_doing(app: FastAPI, desk: OperatorDesk | None, now_ms: Callable[[], int
         return RedirectResponse(f"/?{urlencode(back)}" if back else "/", status_code=303)
 
 
-def _refuse_foreign(request: Request) -> None:
+def refuse_foreign(request: Request) -> None:
     """Refuse what a page of another origin sends: the reader's browser would carry it out unasked."""
     site = request.headers.get("sec-fetch-site")
     origin = request.headers.get("origin")

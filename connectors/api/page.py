@@ -118,6 +118,10 @@ class Page:
             choice=Choice(),
         )
 
+    def fill(self, template: str, **what: Any) -> str:
+        """Return another page's template, filled."""
+        return self._templates.get_template(template).render(instance=self._instance, **what)
+
     def _context(self, choice: Choice) -> dict[str, Any]:
         now_ms = self._now_ms()
         health = self._health.read(now_ms)

@@ -60,9 +60,14 @@ class Bench:
         for number in range(stations):
             self.birth(number)
         if planned or stations:
-            self.operator(plan(**planned))
-            self.operator({"id": "c1", "action": "approve", "by": "bob"})
-            self.operator({"id": "c1", "action": "start", "by": "ann"})
+            self.started(**planned)
+
+    def started(self, **planned: Any) -> Bench:
+        """Make, approve and start the campaign."""
+        self.operator(plan(**planned))
+        self.operator({"id": "c1", "action": "approve", "by": "bob"})
+        self.operator({"id": "c1", "action": "start", "by": "ann"})
+        return self
 
     def _fed(self) -> None:
         out = self.book.drain()

@@ -128,6 +128,17 @@ def test_snapshot_and_capacity() -> None:
         Gate.restore({"version": 0})
 
 
+def test_energy_that_nobody_told_is_no_zero() -> None:
+    gate = Gate(0)
+    values = np.zeros((100, 4))
+    values[:, 3] = 500.0
+    values[:10, 3] = np.nan
+    gate.add(0, np.arange(100), np.arange(100) < 20, values, np.ones(100))
+    energy = gate.judge(GateSettings(), 0).metrics[3]
+    assert (energy.rate_updated, energy.rate_waiting) == (500.0, 500.0)
+    assert (energy.updated_exposure, energy.waiting_exposure) == (10.0, 80.0)
+
+
 def campaign(worse: float, restarts: bool = False) -> Bench:
     """Run a canary wave of 60 of 300 stations, then hours of digests, until the gate decides."""
     gate = {"metrics": ["findings"], "min_soak_s": 7200, "min_stations": 20, "max_soak_s": 86_400}
@@ -188,10 +199,14 @@ def test_digests_one_by_one_are_those_of_a_whole_hour() -> None:
             bench.update(number)
     hour = T0 // HOUR + 1
     many.hour(hour, 1.0, 40)
-    for number in (*range(40), 3, 7):  # some come twice
-        one.seen(
-            "digest", number, hour_ms=hour * HOUR, findings=1, starts=2, energy_mwh=1_000_000, failed_starts=0
-        )
+    for numbers in (range(25), range(20, 40), range(40)):  # some come twice
+        items = [
+            {"site": f"s{n % 2}", "station": f"cs{n}", "raised": 1, "starts": 2, "energy_mwh": 1_000_000}
+            for n in numbers
+        ]
+        whole = {"from_ms": hour * HOUR, "to_ms": (hour + 1) * HOUR, "order": 10_000, "items": items}
+        one.book.seen("digest", whole, one.now)
+        one.book.seen("digest", whole | {"from_ms": hour * HOUR + MINUTE}, one.now)  # no whole hour
     for bench in (one, many):
         bench.go(2 * HOUR)
     states = [bench.book.runs["c1"].gate for bench in (one, many)]

@@ -97,7 +97,7 @@ async function renew() {
   renewing = true;
   clearTimeout(timer);
   try {
-    const answer = await fetch("/live" + location.search, {
+    const answer = await fetch((live.dataset.from || "/live") + location.search, {
       cache: "no-store",
       signal: AbortSignal.timeout(PATIENCE_MS),
     });
@@ -134,9 +134,9 @@ pause.addEventListener("click", () => {
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden && !paused) renew();
 });
-document.getElementById("site").addEventListener("change", (event) => event.target.form.requestSubmit());
+document.getElementById("site")?.addEventListener("change", (event) => event.target.form.requestSubmit());
 
-// Forms about findings are sent in place; without this script they are sent as any form is.
+// Forms about findings and campaigns are sent in place; without this script they are sent as any form is.
 live.addEventListener("submit", async (event) => {
   const form = event.target;
   if (form.getAttribute("method") !== "post") return;
@@ -148,7 +148,7 @@ live.addEventListener("submit", async (event) => {
   try {
     const answer = await fetch(form.getAttribute("action"), { method: "POST", body: new URLSearchParams(filled) });
     done.textContent = answer.ok ? "done, shows in a moment" : await answer.text();
-    if (answer.ok) form.elements.text.value = form.elements.to.value = "";
+    for (const name of ["text", "to"]) if (answer.ok && form.elements[name]) form.elements[name].value = "";
   } catch {
     done.textContent = "the server does not answer";
   }

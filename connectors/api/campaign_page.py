@@ -1,0 +1,119 @@
+"""What the pages of campaigns show."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from connectors.campaign_reader import CampaignReader
+
+from .page import Page
+
+_FAILED: Final = ("failed", "timed_out", "rejected", "unreachable")
+_FLYING: Final = ("requested", "accepted", "downloading", "downloaded", "installing", "installed")
+#: Colour of a part of the bar -> its words and the states in it.
+PARTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "done": ("run the new version", ("succeeded",)),
+    "flying": ("under way", _FLYING),
+    "bad": ("failed", _FAILED),
+    "due": ("due", ("due",)),
+    "later": ("wave not open", ("waiting",)),
+    "out": ("left out", ("skipped", "cancelled")),
+}
+#: Steps of the funnel: name -> the states of those that came so far.
+FUNNEL: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
+    ("in open waves", ("due", *_FLYING, "succeeded", *_FAILED)),
+    ("asked", (*_FLYING, "succeeded", "failed", "timed_out", "rejected")),
+    ("accepted", (*_FLYING[1:], "succeeded")),
+    ("downloaded", (*_FLYING[3:], "succeeded")),
+    ("installing", (*_FLYING[4:], "succeeded")),
+    ("run the new version", ("succeeded",)),
+)
+#: What may be asked in a state.
+POSSIBLE: Final[dict[str, tuple[str, ...]]] = {
+    "waiting_for_approval": ("approve", "abort"),
+    "approved": ("start", "abort"),
+    "running": ("pause", "abort", "rollback"),
+    "paused": ("resume", "resume:waive", "abort", "rollback"),
+    "aborting": ("rollback",),
+    "rolling_back": ("abort",),
+    "finished": ("rollback",),
+    "aborted": ("rollback",),
+}
+WORDS: Final = {
+    "approve": "Approve", "start": "Start", "pause": "Pause", "resume": "Resume", "abort": "Abort",
+    "resume:waive": "Resume without the gate", "rollback": "Roll back",
+}  # fmt: skip
+#: Width of a whole bar, in its own units.
+BAR: Final = 1000
+SHOWN_STATIONS: Final = 100
+
+
+class Part(NamedTuple):
+    """A piece of a bar: `x` and `width` of `BAR`."""
+
+    kind: str
+    words: str
+    stations: int
+    x: float
+    width: float
+
+
+def bar(states: dict[str, int]) -> list[Part]:
+    """Return the pieces of the bar of a wave, or of a whole campaign."""
+    total, x, found = sum(states.values()), 0.0, []
+    for kind, (words, members) in PARTS.items():
+        count = sum(states.get(state, 0) for state in members)
+        if count:
+            width = BAR * count / total
+            found.append(Part(kind, words, count, round(x, 2), round(width, 2)))
+            x += width
+    return found
+
+
+def funnel(states: dict[str, int]) -> list[tuple[str, int, float]]:
+    """Return (step, stations that came so far, width of `BAR`)."""
+    counts = [(name, sum(states.get(state, 0) for state in members)) for name, members in FUNNEL]
+    widest = max((count for _, count in counts), default=0) or 1
+    return [(name, count, round(BAR * count / widest, 2)) for name, count in counts]
+
+
+class CampaignPage:
+    """Renders the list of campaigns and the page of one."""
+
+    def __init__(self, reader: CampaignReader, page: Page) -> None:
+        self._reader, self._page = reader, page
+
+    def listed(self, template: str, now_ms: int) -> str:
+        """Return the list, or its live part."""
+        rows = [row | {"bar": bar(row["funnel"]["all"])} for row in self._reader.campaigns()]
+        refused = self._reader.refused_requests(5)
+        return self._page.fill(template, campaigns=rows, refused=refused, now_ms=now_ms, parts=PARTS)
+
+    def shown(self, template: str, campaign: dict[str, Any], now_ms: int) -> str:
+        """Return the page of a campaign, or its live part."""
+        waves = [
+            wave | {"bar": bar(wave["states"]), "total": sum(wave["states"].values())}
+            for wave in campaign["funnel"]["waves"]
+        ]
+        waves.sort(key=lambda wave: (wave["wave"] < 0, wave["wave"]))
+        gate = next((c for c in reversed(campaign["changes"]) if c["verdict"]), None)
+        failed = [
+            row
+            for state in _FAILED
+            for row in self._reader.campaign_stations(campaign["campaign"], SHOWN_STATIONS, state=state)
+        ]
+        return self._page.fill(
+            template,
+            c=campaign,
+            waves=waves,
+            funnel=funnel(campaign["funnel"]["all"]),
+            total=sum(campaign["funnel"]["all"].values()),
+            failures=sum(campaign["funnel"]["all"].get(state, 0) for state in _FAILED),
+            parts=PARTS,
+            bar_width=BAR,
+            gate=gate,
+            failed=failed[:SHOWN_STATIONS],
+            latest=self._reader.campaign_stations(campaign["campaign"], 20),
+            possible=[(name, WORDS[name]) for name in POSSIBLE.get(campaign["state"], ())],
+            now_ms=now_ms,
+        )

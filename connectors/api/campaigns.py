@@ -1,0 +1,178 @@
+"""Campaigns over HTTP: lists, one with its history and funnel, reports, requests; and their pages.
+
+What is asked goes to the broker as an operator message; nothing is written here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, FastAPI, HTTPException, Path, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+
+from connectors.campaign_desk import CampaignDesk
+from connectors.campaign_reader import CampaignReader
+from connectors.campaign_report import FAILURES, csv_lines, html
+from models.errors import RetryLater
+
+from .campaign_page import CampaignPage
+from .findings import refuse_foreign
+
+_MOST_BYTES: Final = 200_000
+_MOST_FAILED: Final = 10_000
+
+CampaignId = Annotated[str, Path(min_length=1, max_length=80)]
+State = Annotated[str, Query(max_length=40, description="Only stations in this state; empty: in any.")]
+Search = Annotated[str, Query(alias="q", max_length=200, description="Words that must all occur.")]
+
+
+class CampaignAction(BaseModel):
+    """What somebody asks of a campaign."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    action: Literal["approve", "start", "pause", "resume", "abort", "rollback"]
+    by: str = Field(min_length=1, max_length=200)
+    text: str = Field("", max_length=4000)
+    waive_gate: bool = False
+
+
+class Campaigns:
+    """The addresses of campaigns.
+
+    Parameters
+    ----------
+    reader : CampaignReader
+        Closed by its owner.
+    desk : CampaignDesk or None
+        Without one nothing can be asked, and every try says so.
+    page : CampaignPage
+    """
+
+    def __init__(self, reader: CampaignReader, desk: CampaignDesk | None, page: CampaignPage) -> None:
+        self._reader, self._desk, self._page = reader, desk, page
+
+    def add(self, app: FastAPI) -> None:
+        """Add everything to the application."""
+        router = APIRouter()
+        self._add_reading(router)
+        self._add_asking(router)
+        self._add_pages(router)
+        app.include_router(router)
+
+    def ask(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Publish a request."""
+        if self._desk is None:
+            raise RetryLater("this page knows no broker: nothing can be done from here")
+        self._desk.ask(body)
+        return {"id": body["id"], "action": body["action"]}
+
+    def _known(self, campaign: str) -> dict[str, Any]:
+        found = self._reader.campaign(campaign)
+        if found is None:
+            raise HTTPException(404, "no such campaign")
+        return found
+
+    def _add_reading(self, router: APIRouter) -> None:
+        @router.get("/api/v1/campaigns")
+        def campaigns(limit: Annotated[int, Query(ge=1, le=1000)] = 200) -> list[dict[str, Any]]:
+            """Return campaigns, the newest first: plan, state, and how many stations are where."""
+            return self._reader.campaigns(limit)
+
+        @router.get("/api/v1/campaigns/{campaign}")
+        def campaign(campaign: CampaignId) -> dict[str, Any]:
+            """Return one campaign with its ``changes`` (the gate's verdicts among them) and ``funnel``."""
+            return self._known(campaign)
+
+        @router.get("/api/v1/campaigns/{campaign}/stations")
+        def stations(
+            campaign: CampaignId,
+            limit: Annotated[int, Query(ge=1, le=10_000)] = 200,
+            state: State = "",
+            search: Search = "",
+        ) -> list[dict[str, Any]]:
+            """Return stations of a campaign, those that changed last first."""
+            self._known(campaign)
+            return self._reader.campaign_stations(campaign, limit, state=state, search=search)
+
+        @router.get("/api/v1/campaigns/{campaign}/report.csv")
+        def table(campaign: CampaignId) -> Response:
+            """Return every station of a campaign and what became of it, as CSV."""
+            self._known(campaign)
+            lines: Iterator[str] = csv_lines(self._reader.every_station(campaign))
+            name = f'attachment; filename="{campaign}.csv"'
+            return StreamingResponse(lines, media_type="text/csv", headers={"Content-Disposition": name})
+
+        @router.get("/api/v1/campaigns/{campaign}/report.html")
+        def report(campaign: CampaignId) -> Response:
+            """Return the report of a campaign as a page."""
+            found = self._known(campaign)
+            failed = [
+                row
+                for state in FAILURES
+                for row in self._reader.campaign_stations(campaign, _MOST_FAILED, state=state)
+            ]
+            return HTMLResponse(html(found, failed))
+
+    def _add_asking(self, router: APIRouter) -> None:
+        @router.post("/api/v1/campaigns", status_code=202)
+        async def create(request: Request) -> dict[str, Any]:
+            """Make a campaign: the body is its plan (docs/campaigns.md), with ``by``."""
+            refuse_foreign(request)
+            if int(request.headers.get("content-length") or 0) > _MOST_BYTES:
+                raise HTTPException(413, "too long")
+            try:
+                plan = await request.json()
+            except ValueError as error:
+                raise HTTPException(422, f"expected a plan in JSON: {error}") from error
+            if not isinstance(plan, dict):
+                raise HTTPException(422, "expected a plan: a JSON object")
+            return await run_in_threadpool(self.ask, plan | {"action": "create"})
+
+        @router.post("/api/v1/campaigns/{campaign}/actions", status_code=202)
+        def act(campaign: CampaignId, action: CampaignAction, request: Request) -> dict[str, Any]:
+            """Approve, start, pause, resume, abort or roll back; what comes of it shows in ``changes``."""
+            refuse_foreign(request)
+            self._known(campaign)
+            return self.ask({"id": campaign} | action.model_dump())
+
+        @router.post("/campaigns/{campaign}", include_in_schema=False)
+        async def filled_in(campaign: CampaignId, request: Request) -> Response:
+            """Take the page's form; ``action`` may be ``resume:waive``."""
+            refuse_foreign(request)
+            raw = await request.body()
+            if len(raw) > _MOST_BYTES:
+                raise HTTPException(413, "too long")
+            fields = parse_qs(raw.decode("utf-8", "replace"))
+            form = {name: values[-1].strip() for name, values in fields.items()}
+            action, _, more = form.get("action", "").partition(":")
+            body: dict[str, Any] = {"id": campaign, "action": action, "by": form.get("by", "")}
+            body |= {"text": form.get("text", ""), "waive_gate": more == "waive"}
+            await run_in_threadpool(self.ask, body)
+            return RedirectResponse(f"/campaigns/{campaign}", status_code=303)
+
+    def _add_pages(self, router: APIRouter) -> None:
+        @router.get("/campaigns", include_in_schema=False)
+        def whole() -> Response:
+            return HTMLResponse(self._page.listed("campaigns.html", _now_ms()))
+
+        @router.get("/campaigns-live", include_in_schema=False)
+        def live() -> Response:
+            return HTMLResponse(self._page.listed("campaigns_live.html", _now_ms()))
+
+        @router.get("/campaigns/{campaign}", include_in_schema=False)
+        def one(campaign: CampaignId) -> Response:
+            return HTMLResponse(self._page.shown("campaign.html", self._known(campaign), _now_ms()))
+
+        @router.get("/campaigns/{campaign}/live", include_in_schema=False)
+        def one_live(campaign: CampaignId) -> Response:
+            return HTMLResponse(self._page.shown("campaign_live.html", self._known(campaign), _now_ms()))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

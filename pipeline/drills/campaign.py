@@ -1,0 +1,31 @@
+"""The campaign drill: thousands of stations, four waves, and a control stage that is killed on the way."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+SUMMARY = "update thousands of simulated stations in four waves while the control stage is killed"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the drill's arguments."""
+    parser.add_argument("--stations", type=int, default=10_000, help="size of the fleet (10000)")
+    parser.add_argument("--kills", type=int, default=20, help="kills of the control stage (20)")
+
+
+def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    """Run the drill.
+
+    Raises
+    ------
+    ConfigError
+        If an argument is out of range.
+    """
+    from models.errors import ConfigError
+    from pipeline.drill_campaign import CampaignOptions, run_campaign
+
+    if args.stations < 200 or args.kills < 0:
+        raise ConfigError("drill campaign: --stations is at least 200, --kills at least 0")
+    return run_campaign(CampaignOptions(args.seed, args.stations, args.kills), say)

@@ -1,0 +1,36 @@
+"""The gate drill: bad images must be stopped in the canary wave, harmless ones must pass."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+SUMMARY = "let the telemetry gate judge bad and harmless images, seed after seed"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the drill's arguments."""
+    parser.add_argument("--seeds", type=int, default=100, help="campaigns of each kind (100)")
+    parser.add_argument("--stations", type=int, default=4000, help="size of the fleet (4000)")
+    parser.add_argument("--canaries", type=int, default=500, help="stations in the first wave (500)")
+    parser.add_argument("--soak-hours", type=int, default=120, help="longest wait for a verdict (120)")
+
+
+def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    """Run the drill.
+
+    Raises
+    ------
+    ConfigError
+        If an argument is out of range.
+    """
+    from models.errors import ConfigError
+    from pipeline.drill_gate import GateOptions, run_gate
+
+    if args.seeds < 1 or not 20 <= args.canaries <= args.stations - 20 or args.soak_hours < 6:
+        raise ConfigError(
+            "drill gate: --seeds is at least 1, --canaries 20 to --stations less 20, --soak-hours at least 6"
+        )
+    options = GateOptions(args.seed, args.seeds, args.stations, args.canaries, args.soak_hours)
+    return run_gate(options, say)
