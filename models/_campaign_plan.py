@@ -151,6 +151,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     gate: GateSettings | None = GateSettings()
     until_ms: Annotated[int, Meta(ge=0, le=MAX_STATION_TIME_MS)] | None = None
 
+    @property
+    def gating(self) -> GateSettings | None:
+        """The gate's settings, None if there is no gate."""
+        return self.gate if self.gate is not None and self.gate.enabled else None
+
     def wave_size(self, wave: int, last: int, taken: int, waiting: int) -> int:
         """Return how many stations the wave with this number takes in.
 

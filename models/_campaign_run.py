@@ -270,7 +270,7 @@ class Run:
 
     def _look(self, now_ms: int) -> bool:
         """Ask the gate; return whether it lets the next wave begin. It may pause the campaign."""
-        settings = self.plan.gate
+        settings = self.plan.gating
         if settings is None or self.gate is None or self.waived_gate == self.wave:
             return True
         if now_ms % GATE_LOOK_MS:
@@ -301,7 +301,7 @@ class Run:
         for row in waiting[:size]:
             members.wave[row] = self.wave
             members.step(int(row), Step.OPEN, now_ms)
-        self.gate = None if self.plan.gate is None or self.all_open else Gate(now_ms)
+        self.gate = None if self.plan.gating is None or self.all_open else Gate(now_ms)
         self.tell("wave", now_ms, text=f"wave {self.wave + 1} opens with {size} stations")
 
     def _ask(self, now_ms: int, step_ms: int, busy: NDArray[np.bool_]) -> None:

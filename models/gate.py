@@ -53,6 +53,8 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     Attributes
     ----------
+    enabled : bool
+        Without, waves follow one another by their thresholds alone.
     metrics : tuple of str
         Which of `METRICS` count.
     alpha : float
@@ -76,6 +78,7 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         Least number of stations in each group; fewer say nothing (20).
     """
 
+    enabled: bool = True
     metrics: tuple[Literal["findings", "failed_starts", "offline_s", "energy_wh"], ...] = METRICS
     alpha: _Share = 0.01
     beta: _Share = 0.01

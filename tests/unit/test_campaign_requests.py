@@ -114,6 +114,15 @@ def test_weekdays_are_those_on_which_the_window_begins() -> None:
     assert hours == [22, 23, 24, 25]
 
 
+def test_without_a_gate_waves_follow_one_another() -> None:
+    bench = Bench(10, waves=[{"count": 2}], gate={"enabled": False, "min_soak_s": 3600})
+    bench.go()
+    for number in bench.asked():
+        bench.update(number)
+    bench.go()
+    assert len(bench.asks) == 10
+
+
 def test_whoever_made_it_may_not_approve_it() -> None:
     bench = Bench(0)
     bench.birth(0)
