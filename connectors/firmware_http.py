@@ -58,6 +58,8 @@ class FirmwareServer:
     pace : TokenBucket
         Bytes, shared by all downloads.
     door : Doorkeeper
+    shed : callable
+        Is told of every station that is put off, and for how many seconds.
     now_ms : callable
         The machine's time.
     """
@@ -68,10 +70,11 @@ class FirmwareServer:
         secrets: Sequence[Secret],
         pace: TokenBucket,
         door: Doorkeeper,
+        shed: Callable[[Grant, int], None] = lambda _grant, _wait_s: None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._store, self._secrets, self._now_ms = store, tuple(secrets), now_ms
-        self._pace, self.door = pace, door
+        self._pace, self.door, self._shed = pace, door, shed
         self.counts = Downloads()
 
     def app(self) -> Starlette:
@@ -107,22 +110,25 @@ class FirmwareServer:
 
     async def _get(self, request: Request) -> Response:
         image_id = request.path_params["image_id"]
+        grant: Grant | None = None
         try:
             grant = read_grant(image_id, request.url.query, self._secrets, self._now_ms())
             image = await asyncio.to_thread(self._store.image, image_id, self._now_ms())
             path = await asyncio.to_thread(self._store.path, image)
         except FirmwareError as error:
-            return self._refuse(error)
+            return self._refuse(error, grant)
         except ValueError:  # too many fields in the query
             return self._refuse(FirmwareError("unsigned", "this address carries no signature of ours"))
         return self._answer(request, grant, image, path)
 
-    def _refuse(self, error: FirmwareError) -> Response:
+    def _refuse(self, error: FirmwareError, grant: Grant | None = None) -> Response:
         self.counts.refused[error.reason] += 1
         status = _STATUS.get(error.reason, 503)
         if status == 503:
             # What is wrong with us is for our log; a stranger learns only that it is not his fault.
             _LOG.error("an image cannot be given out: %s", error)
+            if grant is not None:
+                self._shed(grant, _BROKEN_RETRY_S)
             return _text(
                 503, "images cannot be given out at the moment", {"Retry-After": str(_BROKEN_RETRY_S)}
             )
@@ -153,6 +159,7 @@ class FirmwareServer:
         code, wait_s = self.door.enter(f"{grant.site}/{grant.station}")
         if code:
             self.counts.refused["busy" if code == 503 else "rate"] += 1
+            self._shed(grant, wait_s)
             return _text(code, f"come again in {wait_s} s", {"Retry-After": str(wait_s)})
         self.counts.started += 1
         self.counts.resumed += span.start > 0

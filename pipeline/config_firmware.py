@@ -48,6 +48,9 @@ class FirmwareSection(Section):
     retry_s: float = Field(
         30.0, ge=1, le=3_600, description="Who is turned away comes again after this or up to twice as long."
     )
+    shed_enabled: bool = Field(
+        True, description="Publish which stations were put off: campaigns then count no failure."
+    )
     chunks_enabled: bool = Field(False, description="Answer requests for chunks over MQTT.")
     chunk_max_bytes: int = Field(16_384, ge=256, le=1_048_576, description="Longest chunk over MQTT.")
     chunk_window: int = Field(4, ge=1, le=64, description="Requests of one node that may wait.")

@@ -6,20 +6,23 @@ import logging
 import signal
 import threading
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from connectors.firmware_pace import Doorkeeper, TokenBucket
 from connectors.firmware_repository import Keys, Repository
 from connectors.firmware_store import FirmwareStore
 from connectors.status import write_status
 from models.errors import ChargestreamError, ConfigError
-from models.firmware_urls import check_secret
+from models.firmware_urls import Grant, check_secret
 from models.secret import Secret
 from pipeline import process
 from pipeline.config import Config
 
 from ._firmware_keeping import open_store, repository_folder
 from .api import listen
+
+if TYPE_CHECKING:
+    from connectors.firmware_shed import ShedTeller
 
 _LOG = logging.getLogger("chargestream.firmware")
 
@@ -55,6 +58,22 @@ def _start(config: Config) -> FirmwareStore:
     return store
 
 
+def _teller(config: Config) -> ShedTeller | None:
+    """Return what tells of put-off stations, started; None if that is not wanted."""
+    if not config.firmware.shed_enabled:
+        return None
+    from connectors.firmware_shed import ShedTeller
+    from pipeline.ingest import mqtt_settings
+
+    teller = ShedTeller(mqtt_settings(config, "-firmware"))
+    teller.start()
+    return teller
+
+
+def _told_nobody(_grant: Grant, _wait_s: int) -> None:
+    """Tell nobody that a station was put off."""
+
+
 class _Resigner(threading.Thread):
     """Signs snapshot and timestamp anew when half their term is over."""
 
@@ -87,7 +106,9 @@ def serve(path: Path | None) -> int:
     config, stop = process.start("firmware", path)
     own = config.firmware
     door = Doorkeeper(own.max_downloads, own.station_starts, own.retry_s)
-    made = FirmwareServer(_start(config), _secrets(config), _pace(config), door)
+    teller = _teller(config)
+    shed = teller.tell if teller is not None else _told_nobody
+    made = FirmwareServer(_start(config), _secrets(config), _pace(config), door, shed)
     listening = listen(own.host, own.port)
     logging.getLogger("uvicorn").handlers = logging.getLogger("chargestream").handlers
     server = uvicorn.Server(
@@ -127,6 +148,8 @@ def serve(path: Path | None) -> int:
     with listening:
         server.run(sockets=[listening])
     stop.set()
+    if teller is not None:
+        teller.close()
     _LOG.info("stopped")
     return 0
 

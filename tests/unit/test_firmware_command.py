@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -163,28 +164,42 @@ def test_mistakes_are_told(run: Run) -> None:
 
 @pytest.mark.server
 def test_stations_fetch_from_the_processes(run: Run, tmp_path: Path) -> None:
-    """Over HTTP with a broken-off download, and over MQTT; metadata is signed anew while it runs."""
+    """Over HTTPS with a broken-off download, and over MQTT; metadata is signed anew while it runs."""
     from connectors.broker import MosquittoBroker
     from tests.unit.test_firmware_chunks import Node
 
     require("mosquitto")
     run(*INIT, "--vendor-root", "root.pem")
     run(*TAKE, "--version", "2.0.0")  # not published: the server does it
-    Path("c.toml").write_text("")
+    assert (
+        cli.main(["pki", "init", "--pki", "pki"])
+        == cli.main(["pki", "server", "127.0.0.1", "--pki", "pki"])
+        == 0
+    )
     with MosquittoBroker() as broker:
-        config = configure(chunks_enabled=True, online_keys_dir="on")
+        config = configure(
+            chunks_enabled=True, online_keys_dir="on", station_starts=3,
+            tls_cert_file="pki/server/127.0.0.1.pem", tls_key_file="pki/server/127.0.0.1.key",
+        )  # fmt: skip
         config.write_text(config.read_text() + f"\n[mqtt]\nport = {broker.port}\n")
         with (
             Running(tmp_path / "http.log", "firmware", "serve", "--config", str(config)) as server,
             Running(tmp_path / "mqtt.log", "firmware", "serve-chunks", "--config", str(config)) as chunks,
         ):
-            wait_for(lambda: server.says("images at http://"), "the server", 30)
+            wait_for(lambda: server.says("images at https://"), "the server", 30)
             wait_for(lambda: IMAGE in run("list", "--config", str(config))[1], "the publication")
-            base = re.findall(r"images at (http://\S+)/firmware/", (tmp_path / "http.log").read_text())[0]
+            (address,) = re.findall(r"images at https://(\S+)/firmware/", (tmp_path / "http.log").read_text())
             words = (IMAGE, "--site", "S", "--station", "N1", "--config", str(config))
             url = run("url", *words)[1].strip()
             assert url.startswith(f"https://fw.example/firmware/{IMAGE}?c=by-hand&n=S&s=N1&e=")
-            assert _fetch(base, url) == DATA
+            told = Node(broker.port, "told")
+            told.client.subscribe("evt/v1/_op/firmware", 1)
+            assert _fetch(address, url) == DATA
+            assert _fetch(address, url, tries=2) is None  # too often
+            word = json.loads(told.answers.get(timeout=10))
+            assert (word["action"], word["site"], word["station"]) == ("shed", "S", "N1")
+            assert 1 <= word["retry_after_s"] <= 21
+            told.close()
             token = run("url", *words, "--token")[1].strip()
             wait_for(lambda: chunks.says("chunks are served over"), "the server of chunks", 30)
             node = Node(broker.port, "N1")
@@ -195,27 +210,32 @@ def test_stations_fetch_from_the_processes(run: Run, tmp_path: Path) -> None:
                 got += read_chunk(node.answers.get(timeout=10))[1]
             node.close()
             assert bytes(got) == DATA
-            status = json.loads(Path("var/status/firmware.json").read_text())
-            wait_for(
-                lambda: json.loads(Path("var/status/firmware.json").read_text())["completed"] == 1,
-                "the count",
-            )
-            assert status["refused"] == {}
+            status = Path("var/status/firmware.json")
+            wait_for(lambda: json.loads(status.read_text())["in_flight"] == 0, "everybody out")
+            assert json.loads(status.read_text())["started"] == 3
+            assert json.loads(status.read_text())["refused"] == {"rate": 1}
             assert server.stop() == 0
             assert chunks.stop() == 0
     assert json.loads(Path("var/status/firmware-chunks.json").read_text())["sent_bytes"] == len(DATA)
 
 
-def _fetch(base: str, url: str) -> bytes:
+def _fetch(address: str, url: str, tries: int = 3) -> bytes | None:
+    """Fetch in several tries, as over a bad line; None when put off."""
     parts, got = urlsplit(url), b""
-    for size in (50_000, len(DATA)):
-        connection = http.client.HTTPConnection(urlsplit(base).netloc, timeout=10)
+    context = ssl.create_default_context(cafile="pki/ca.pem")
+    for number in range(1, tries + 1):
+        connection = http.client.HTTPSConnection(address, timeout=10, context=context)
         headers = {"Range": f"bytes={len(got)}-"} if got else {}
         connection.request("GET", f"{parts.path}?{parts.query}", headers=headers)
         answer = connection.getresponse()
+        if answer.status == 429:
+            connection.close()
+            return None
         assert answer.status == (206 if got else 200), answer.read()
-        got += answer.read(size)
+        got += answer.read(50_000 if number == 1 else len(DATA))
         connection.close()
+        if len(got) == len(DATA):
+            return got
     return got
 
 

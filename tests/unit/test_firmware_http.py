@@ -41,7 +41,14 @@ class Served:
         self.image: Image = self.kept.add()
         self.pace = TokenBucket(0, 0)
         self.door = Doorkeeper(3, 100_000, 5, rng=random.Random(1))
-        self.server = FirmwareServer(self.kept.store(), (SECRET, OLD), self.pace, self.door)
+        self.shed: list[tuple[str, int]] = []
+        self.server = FirmwareServer(
+            self.kept.store(),
+            (SECRET, OLD),
+            self.pace,
+            self.door,
+            lambda g, s: self.shed.append((g.station, s)),
+        )
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.base = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self._uvicorn = uvicorn.Server(uvicorn.Config(self.server.app(), log_config=None, lifespan="off"))
@@ -200,6 +207,7 @@ def test_what_was_revoked_or_does_not_verify_is_not_given_out(tmp_path: Path) ->
         answer = made.client.get(made.url())
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "60")
         assert "EVIL" not in answer.text
+        assert made.shed == [("CP1", 60)]
         assert str(tmp_path) not in answer.text
         (made.kept.repo.metadata / "timestamp.json").write_text("{}")
         assert made.client.get(made.url()).status_code == 503
@@ -232,6 +240,8 @@ def test_too_many_at_once_are_told_when_to_come_again(served: Served) -> None:
         served.pace._rate = 0.0
     wait_for(lambda: served.door.inside == 0, "everybody out")
     assert served.server.counts.refused["busy"] == 6
+    assert [station for station, _ in served.shed] == [f"late{i}" for i in range(6)]
+    assert {wait_s for _, wait_s in served.shed} == waits
     assert served.server.counts.broken == 3
 
 
