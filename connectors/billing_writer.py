@@ -21,7 +21,7 @@ from .ledger import Ledger, number_changes
 #: What a token may be for; ``…:write`` changes something.
 SCOPES: Final = (
     "intervals", "sessions", "cdrs", "tariffs", "aggregates", "reviews", "reviews:write", "tariffs:write",
-    "payments", "payments:write",
+    "payments", "payments:write", "commands:write",
 )  # fmt: skip
 _PREFIX: Final = "cs_"
 _SECRET_BYTES: Final = 32

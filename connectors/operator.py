@@ -6,6 +6,12 @@ import threading
 import uuid
 from typing import Any
 
+import msgspec
+
+from models.command_check import check_command
+from models.command_request import CANCEL_KIND, CANCEL_TOPIC, CommandRequest, read_request
+from models.command_request import KIND as COMMAND
+from models.command_request import TOPIC as COMMAND_TOPIC
 from models.errors import DecodeError, RetryLater
 from models.finding_actions import TOPIC, ActionRequest, encode_action, read_action
 from models.outputs import Publish
@@ -63,6 +69,46 @@ class OperatorDesk:
         if refused:
             raise RetryLater(f"the broker did not take the action: {refused[0].reason}")
         return request
+
+    def command(self, body: dict[str, Any]) -> CommandRequest:
+        """Publish a request for a command and return it; it shows in the ledger a moment later.
+
+        Parameters
+        ----------
+        body : dict
+            As in `models.command_request.CommandRequest`, without ``id``.
+
+        Raises
+        ------
+        DecodeError
+            If the request is not complete, or its body is not what OCPP 2.0.1 says.
+        RetryLater
+            If the broker did not take it.
+        """
+        request = read_request(COMMAND, body | {"id": str(uuid.uuid4()), "cause": ""})
+        assert isinstance(request, CommandRequest)
+        check_command(request.command, request.body)
+        self._send(COMMAND_TOPIC, msgspec.json.encode(request))
+        return request
+
+    def take_back(self, cmd_id: str, site: str, by: str) -> None:
+        """Ask for a command to be taken back, which only one that was not sent yet can be.
+
+        Raises
+        ------
+        DecodeError
+            If a field is missing.
+        RetryLater
+            If the broker did not take it.
+        """
+        body = {"id": str(uuid.uuid4()), "site": site, "cmd_id": cmd_id, "by": by}
+        self._send(CANCEL_TOPIC, msgspec.json.encode(read_request(CANCEL_KIND, body)))
+
+    def _send(self, topic: str, payload: bytes) -> None:
+        with self._lock:
+            refused = self._publisher.publish([Publish(topic=topic, payload=payload)])
+        if refused:
+            raise RetryLater(f"the broker did not take it: {refused[0].reason}")
 
     def close(self) -> None:
         """Disconnect."""

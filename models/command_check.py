@@ -6,8 +6,10 @@ comes). Response words are those of OCPP 2.0.1; 1.6 words that mean the same are
 
 from __future__ import annotations
 
+import decimal
 import functools
 import importlib
+import json
 import math
 import re
 from typing import Any, Final
@@ -156,7 +158,9 @@ def check_schema(action: str, body: dict[str, Any], version: str) -> None:
         Naming every place that is wrong, up to four.
     """
     wrong = []
-    for error in _validator(action, version).iter_errors(body):
+    # 1.6 allows numbers with one decimal, which a binary fraction rarely is
+    read = body if version != "1.6" else json.loads(json.dumps(body), parse_float=decimal.Decimal)
+    for error in _validator(action, version).iter_errors(read):
         place = ".".join(str(part) for part in error.absolute_path) or "the body"
         wrong.append(f"{place}: {error.message:.200}")
         if len(wrong) == _MOST_ERRORS:
@@ -173,7 +177,8 @@ def check_schema(action: str, body: dict[str, Any], version: str) -> None:
 def _validator(action: str, version: str) -> Any:
     from ocpp.messages import MessageType, get_validator
 
-    return get_validator(MessageType.Call, action, version)
+    exact = {"parse_float": decimal.Decimal} if version == "1.6" else {}
+    return get_validator(MessageType.Call, action, version, **exact)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from .command_secrets import shown
 from .command_states import State
 from .outputs import CommandRow, Publish
 
@@ -155,7 +156,7 @@ def row_of(
         evse=ask.evse,
         connector=ask.connector,
         command=ask.command,
-        body=ask.body,
+        body=shown(ask.body),
         cause=ask.cause,
         by=ask.by,
         priority=ask.priority,

@@ -283,7 +283,8 @@ class CommandRow(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that happened to a command to a station. Natural key: (cmd_id, change). Times are epoch ms
     of journaled time.
 
-    `body` is the OCPP 2.0.1 request, `answer` what the station said beside its status. `reason` says in words
+    `body` is the OCPP 2.0.1 request without its secrets, `answer` what the station said beside its status.
+    `reason` says in words
     why it ended as it did, or why an answer counts no more.
     """
 

@@ -83,7 +83,7 @@ class Whereabouts:
                 self._speech.pop(node, None)
         devices = self.devices
         site = devices.sites[int(devices.node_site[node])]
-        for name in {devices.nodes[node], *(item.st for item in record.evses if item.st)}:
+        for name in {item.st or devices.nodes[node] for item in record.evses}:
             row = devices.find_station(site, name)
             if row >= 0:
                 self._heard[row] = 1
@@ -97,10 +97,6 @@ class Whereabouts:
     def hear(self, station_row: int) -> None:
         """Note that something was heard of a station."""
         self._heard[station_row] = 1
-
-    def hear_all(self, stations: NDArray[np.int64]) -> None:
-        """Note that something was heard of stations."""
-        self._heard[stations] = 1
 
     def heard(self, station_row: int) -> bool:
         """Return whether anything was heard of a station."""

@@ -36,21 +36,25 @@ class StationPlaces:
         self._options = dialects
         self._default = next(iter(dialects)) if len(dialects) == 1 else _NATIVE
         self._ways: dict[str, Way | None] = {}
-        self.order = 0  # what came later in the batch is not known yet
-        self._batch: ShardBatch | None = None
+        self._first_read: list[tuple[int, int]] = []  # (order, station) of stations first heard in this batch
         self._heard: dict[int, Heard] = {}
 
     def use(self, batch: ShardBatch) -> None:
         """Go on with a batch."""
-        self._batch = batch
         self._heard = {heard.order: heard for heard in batch.heard}
+        rows, devices = batch.rows, batch.devices
+        first: dict[int, int] = {}
+        for evse in np.unique(rows.evse).tolist():
+            station = int(devices.evse_station[evse])
+            if not self._where.heard(station):
+                order = int(rows.order[rows.evse == evse].min())
+                first[station] = min(order, first.get(station, order))
+        self._first_read = sorted((order, station) for station, order in first.items())
 
-    def end(self) -> None:
-        """Note whom readings of the batch came from."""
-        batch, self._batch = self._batch, None
-        if batch is not None and len(batch.rows):
-            evses = np.unique(batch.rows.evse)
-            self._where.hear_all(batch.devices.evse_station[evses].astype(np.int64))
+    def advance(self, order: int) -> None:
+        """Note whose readings came up to `order`."""
+        while self._first_read and self._first_read[0][0] <= order:
+            self._where.hear(self._first_read.pop(0)[1])
 
     def speech_of(self, record: Birth) -> Speech | None:
         """Return how a node was heard in its birth; None for the native schema."""
@@ -62,7 +66,7 @@ class StationPlaces:
         where = self._where
         devices = where.devices
         row, node = devices.find_station(site, station), devices.find_node(site, station)
-        if row >= 0 and (where.heard(row) or self._reads(row)):
+        if row >= 0 and where.heard(row):
             node, online = devices.station_node[row], where.online(row)
         elif node >= 0 and where.born(node):
             online = where.node_online(node)
@@ -71,14 +75,6 @@ class StationPlaces:
         speech = where.speech(node)
         way = self._way(speech.dialect if speech else self._default)
         return Place(devices.nodes[node], online, way is not None and way.honours)
-
-    def _reads(self, station_row: int) -> bool:
-        """Return whether readings of the station came up to now in this batch."""
-        if self._batch is None:
-            return False
-        rows, devices = self._batch.rows, self._batch.devices
-        mine = devices.evse_station[rows.evse] == station_row
-        return bool((mine & (rows.order <= self.order)).any())
 
     def publication(self, command: Outgoing) -> Publish:
         """Return the message that carries `command`; raises CommandRefused when its dialect cannot."""

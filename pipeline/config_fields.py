@@ -17,6 +17,7 @@ from .config_sections import Section
 #: Unit at the end of a name -> word for the comment; the first that fits counts.
 UNITS = (
     ("_rows_per_s", "rows per second"),
+    ("_per_h", "per hour"),
     ("_ms", "milliseconds"),
     ("_s", "seconds"),
     ("_hours", "hours"),

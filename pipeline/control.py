@@ -91,7 +91,7 @@ class ControlStage:
         for order, effect_ns, event in self._events(batch):
             self.order = max(self.order, order)
             self.now_ms = max(self.now_ms, effect_ns // NS_PER_MS)
-            self._places.order = self.order
+            self._places.advance(self.order)
             if self.now_ms >= self._due_ms:
                 self._advance()
             if event is None:
@@ -103,7 +103,7 @@ class ControlStage:
             self._tell_policies()
         for _, policy in self._policies:
             policy.end(batch, self)
-        self._places.end()
+        self._places.advance(_NEVER)
         batch.commands, publishes = self.book.drain()
         batch.publishes += publishes
         self._told = 0
@@ -184,8 +184,11 @@ class ControlStage:
     def _operator(self, record: Operator) -> None:
         if record.topic.startswith(_TOLD):
             kind = record.topic.removeprefix(_TOLD)
-            for _, policy in self._policies:
-                policy.forwarded(kind, record.body, self)
+            items = record.body.get("items")
+            bodies = [record.body | item for item in items] if isinstance(items, list) else [record.body]
+            for body in bodies:
+                for _, policy in self._policies:
+                    policy.forwarded(kind, body, self)
             return
         if record.topic in (KIND, CANCEL_KIND):
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from models.campaign_policy import CampaignPolicy
 from models.command_types import CommandConfig
+from models.digests import Digester
 from models.forwarding import Forwarder
 from models.policies import PolicyPlan
 from models.reactions import Breaker, Reactions
@@ -32,6 +33,7 @@ def policies(config: Config) -> tuple[PolicyPlan, ...]:
     """Return the policies, one line each, in the order in which they hear of things."""
     plans = [
         PolicyPlan("forward", False, lambda _shard, state: Forwarder(state)),
+        PolicyPlan("digest", False, lambda _shard, state: Digester(state)),
         PolicyPlan("campaigns", True, lambda _shard, state: CampaignPolicy(state)),
     ]
     rules = config.reactions.rule_book()

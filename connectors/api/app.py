@@ -31,6 +31,7 @@ from .auth import Gate, RateLimit
 from .billing import BillingApi
 from .campaign_page import CampaignPage
 from .campaigns import Campaigns
+from .commands import add_commands
 from .desk import Desk
 from .findings import add_findings
 from .metrics import HealthCollector
@@ -137,6 +138,7 @@ def create_app(
     limit = RateLimit(settings.rate_per_s, settings.burst)
     strangers = RateLimit(settings.strangers_per_s, settings.strangers_burst)
     gate = Gate(reader, limit, strangers)
+    add_commands(app, page, desk, gate)
     app.include_router(BillingApi(reader, billing_desk.writer, gate, billing_desk.announce).router())
     app.include_router(payments_router(reader, gate, billing_desk.publish))
     if settings.ocpi is not None:

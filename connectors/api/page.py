@@ -102,6 +102,11 @@ class Page:
                 self._rendered.popitem(last=False)
             return text
 
+    def filled(self, template: str, **values: Any) -> str:
+        """Return a template filled with `values`, the name of the installation and the time."""
+        known = {"instance": self._instance, "now_ms": self._now_ms()}
+        return self._templates.get_template(template).render(known | values)
+
     def finding(self, finding_id: str) -> str | None:
         """Return the page of one finding with its history; None when the ledger has no such finding."""
         found = self.ledger.finding(finding_id)

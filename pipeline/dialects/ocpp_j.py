@@ -1,4 +1,4 @@
-"""OCPP-J 1.6 and 2.0.1 that a gateway carries over MQTT, listened to only: nothing is ever answered.
+"""OCPP-J 1.6 and 2.0.1 that a gateway carries over MQTT, listened to: nothing of a station is ever answered.
 
 Two forms: ``raw`` (topics ``<csId>/in`` and ``<csId>/out``, OCPP-J arrays) and ``wrapped`` (topics
 ``<prefix>/in/<version>/<csId>`` and ``<prefix>/out/...``, objects with type, id, action, request and
@@ -22,6 +22,7 @@ from models.units import NS_PER_S
 from . import Dialect, Message, Sink, _ocpp2, _ocpp16, _ocpp_calls
 from . import _ocpp_types as t
 from ._decoding import BAD_BYTES, read
+from ._ocpp_answers import is_command_id, put_answer, put_error
 from ._ocpp_calls import Call
 from ._ocpp_state import MAX_WAITING, State, Waiting
 
@@ -71,6 +72,8 @@ class Config:
         generators use an id again for a new call; 180 s later was the soonest seen in a log.
     token_salt : str
         Put before a token when it is hashed.
+    commands : bool
+        Whether we send commands too (`pipeline.wayback.ocpp_j`) and read their answers; else we only listen.
     """
 
     form: str = "raw"
@@ -78,6 +81,7 @@ class Config:
     answer_timeout_s: float = 60.0
     repeat_s: float = 120.0
     token_salt: str = ""
+    commands: bool = False
 
     def __post_init__(self) -> None:
         wrong = []
@@ -87,15 +91,19 @@ class Config:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 86_400:
                 wrong.append(f"{name} is {value!r}, expected seconds above 0 and up to 86400")
-        if not isinstance(self.answers, bool):
-            wrong.append(f"answers is {self.answers!r}, expected true or false")
+        wrong += [
+            f"{name} is {getattr(self, name)!r}, expected true or false"
+            for name in ("answers", "commands")
+            if not isinstance(getattr(self, name), bool)
+        ]
         if not isinstance(self.token_salt, str):
             wrong.append("token_salt is no text")
         if wrong:
             raise ConfigError("dialect ocpp_j: " + "; ".join(wrong))
 
     def __repr__(self) -> str:
-        return f"Config(form={self.form!r}, answers={self.answers}, token_salt=***)"
+        shown = f"form={self.form!r}, answers={self.answers}, commands={self.commands}"
+        return f"Config({shown}, token_salt=***)"
 
 
 def build(options: dict[str, Any], resume_state: dict[str, Any] | None = None) -> Dialect:
@@ -126,6 +134,7 @@ class _Frame:
     action: str
     request: bytes | None
     response: bytes | None
+    error: tuple[str, str] = ("", "")  # code and description of a CALLERROR
 
 
 class OcppJ:
@@ -171,6 +180,11 @@ class OcppJ:
                 self._take_call(call)
             elif not from_station and frame.type in (RESULT, ERROR):
                 self._take_answer(call, frame)
+            elif self._config.commands and frame.type in (RESULT, ERROR) and is_command_id(frame.id):
+                if frame.type == RESULT:
+                    put_answer(frame.id, frame.response, message.recv_ns, out)
+                else:
+                    put_error(frame.id, *frame.error, message.recv_ns, out)
             else:
                 out.head(b.OTHER)
                 who = "station" if from_station else "central system"
@@ -290,7 +304,9 @@ def _read_raw(payload: bytes) -> _Frame:
     if not isinstance(action, str) or len(action) > 255:
         raise DecodeError("schema", "OCPP-J action is no name")
     request = bytes(parts[3]) if kind == CALL else None
-    return _Frame(kind, str(call_id)[:255], action, request, bytes(parts[2]) if kind == RESULT else None)
+    error = (str(_scalar(parts, 2)), str(_scalar(parts, 3) or "")) if kind == ERROR else ("", "")
+    response = bytes(parts[2]) if kind == RESULT else None
+    return _Frame(kind, str(call_id)[:255], action, request, response, error)
 
 
 def _scalar(parts: list[msgspec.Raw], at: int) -> Any:

@@ -35,7 +35,7 @@ from ._tree import ROOT
 #: Why a block is not run here -> the commands that may be excused by it.
 REASONS = {
     "runs until stopped": {"run", "ingest", "worker", "egress", "api", "demo"},
-    "needs a broker": {"record", "simulate", "finding", "campaign"},
+    "needs a broker": {"record", "simulate", "finding", "campaign", "command"},
     "serves until stopped": {"firmware"},
     "needs servers": {"drill", "notify", "reactions"},
     "takes minutes": {"bench", "score", "simulate"},

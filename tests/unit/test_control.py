@@ -196,6 +196,49 @@ def test_charging_and_firmware_are_told_once_when_they_change() -> None:
     assert (told["station"], told["request_id"], told["status"]) == ("s1", 7, "Installed")
 
 
+def digest_messages() -> list[Message]:
+    """Two hours of a station that charges, fails to start, and is away for ten minutes."""
+
+    def meter(at: int, seq: int, register_wh: int, station: str = "s1") -> Message:
+        series = {
+            "evse": 1,
+            "t0": T0 + at,
+            "ch": ["Energy.Active.Import.Register"],
+            "rows": [[0, register_wh]],
+        }
+        return message(at, f"depot/{station}/up/meter", v=1, boot=1, seq=seq, series=[series])
+
+    def tx(at: int, seq: int, event: str, id_: str, **more: Any) -> Message:
+        item = {"evse": 1, "t": T0 + at, "txId": id_, "seqNo": seq, "eventType": event} | more
+        return message(at, "depot/s1/up/tx", v=1, boot=1, seq=seq, items=[item])
+
+    gone = message(3_000_000, "depot/s1/up/conn", v=1, online=False, boot=1, cid=1)
+    return [
+        birth(0),
+        meter(1000, 1, 100),
+        meter(1_500_000, 2, 4100),
+        tx(2_100_000, 3, "Started", "a", chargingState="EVConnected"),
+        tx(2_200_000, 4, "Ended", "a"),
+        tx(2_300_000, 5, "Started", "b", chargingState="Charging"),
+        gone,
+        birth(3_600_000, cid=2),
+        *(tick(at) for at in range(3_601_000, 3_700_000, 1000)),
+        meter(3_900_000, 6, 6100),
+        *(tick(at) for at in range(7_100_000, 7_300_000, 1000)),
+        meter(7_400_000, 7, 9100),
+    ]
+
+
+def test_an_hour_is_told_in_numbers() -> None:
+    assert T0 % 3_600_000 == 1_600_000  # so the hours end 2,000 s and 5,600 s after
+    bench = Bench().feed(*digest_messages(), tick(9_300_000))
+    second, third = (d | d["items"][0] for d in bench.told("digest"))  # of whole hours only
+    assert (second["hour_ms"] - T0, second["to_ms"] - T0, second["charging"]) == (2_000_000, 5_600_000, True)
+    assert (second["energy_mwh"], second["starts"], second["offline_s"]) == (2_000_000, 2, 600)
+    assert second["failed_starts"] == 1
+    assert (third["energy_mwh"], third["offline_s"], third["hour_ms"] - T0) == (3_000_000, 0, 5_600_000)
+
+
 class Heard(Policy):
     """Asks for a reset of whatever station is told of, and hears how that ends."""
 
@@ -267,3 +310,13 @@ def test_however_it_is_cut_and_restored_the_same_comes_out(every: int, restart: 
     assert parts.rows == whole.rows
     assert parts.published == whole.published
     assert {row.state for row in whole.rows} >= {"accepted", "expired", "failed", "sent"}
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_however_it_is_cut_the_same_digest_comes_out(every: int) -> None:
+    messages = [*digest_messages(), tick(9_300_000)]
+    whole, parts = Bench().feed(*messages), Bench()
+    for start in range(0, len(messages), every):
+        parts.feed(*messages[start : start + every])
+        parts.restart()
+    assert parts.published == whole.published

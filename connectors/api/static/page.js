@@ -136,19 +136,22 @@ document.addEventListener("visibilitychange", () => {
 });
 document.getElementById("site")?.addEventListener("change", (event) => event.target.form.requestSubmit());
 
-// Forms about findings and campaigns are sent in place; without this script they are sent as any form is.
-live.addEventListener("submit", async (event) => {
+// Forms that do something are sent in place; without this script they are sent as any form is.
+document.addEventListener("submit", async (event) => {
   const form = event.target;
   if (form.getAttribute("method") !== "post") return;
   event.preventDefault();
   const done = form.querySelector(".done");
   const filled = new FormData(form, event.submitter);
-  localStorage.setItem("by", filled.get("by"));
+  if (filled.has("by")) localStorage.setItem("by", filled.get("by"));
   done.textContent = "sending";
   try {
     const answer = await fetch(form.getAttribute("action"), { method: "POST", body: new URLSearchParams(filled) });
     done.textContent = answer.ok ? "done, shows in a moment" : await answer.text();
-    for (const name of ["text", "to"]) if (answer.ok && form.elements[name]) form.elements[name].value = "";
+    for (const name of ["text", "to"]) {
+      if (answer.ok && form.elements[name]) form.elements[name].value = "";
+    }
+    if (answer.ok) renew();
   } catch {
     done.textContent = "the server does not answer";
   }

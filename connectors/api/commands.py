@@ -1,0 +1,179 @@
+"""Commands over HTTP: what was asked of stations and what became of it, and asking for more.
+
+Reading is open like the rest of the page; asking needs a token with the scope ``commands:write``, whose name
+is who asked. A request goes to the broker as an operator message, and shows once it went through the journal.
+"""
+
+import json
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import parse_qs
+
+from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.security import HTTPAuthorizationCredentials
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+
+from connectors.billing_writer import Caller
+from connectors.operator import OperatorDesk
+from models.command_request import MOST_EXPIRES_S
+from models.command_shorthand import WORDS, spell_out
+from models.command_types import HOUSEKEEPING, OPERATOR, PRIORITIES, SAFETY
+from models.errors import RetryLater
+
+from .auth import REFUSALS, Gate, Refusal
+from .findings import refuse_foreign
+from .page import Page
+from .paging import may_see
+
+SCOPE: Final = "commands:write"
+_SHOWN: Final = 200
+_MOST_BYTES: Final = 20_000
+
+CommandId = Annotated[str, Path(min_length=1, max_length=64)]
+Word = Annotated[str, Query(max_length=200)]
+State = Literal[
+    "", "open", "ended", "requested", "sent", "accepted", "rejected", "scheduled", "expired", "failed"
+]
+
+
+class Wish(BaseModel):
+    """A command for a station: an OCPP 2.0.1 action and request, or a word with a value."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    site: str = Field(min_length=1, max_length=255)
+    station: str = Field(min_length=1, max_length=255)
+    evse: int | None = Field(None, ge=0, le=10_000)
+    connector: int | None = Field(None, ge=0, le=10_000)
+    command: str = Field("", max_length=255, description="OCPP 2.0.1 action; empty: `word` says it.")
+    body: dict[str, Any] = Field({}, description="The action's request.")
+    word: str = Field("", max_length=40, description=f"One of {', '.join(WORDS)}.")
+    value: str = Field("", max_length=255, description="What the word needs.")
+    priority: int = Field(OPERATOR, ge=SAFETY, le=HOUSEKEEPING)
+    expires_s: float = Field(300.0, gt=0, le=MOST_EXPIRES_S)
+
+    def request(self, by: str) -> dict[str, Any]:
+        """Return the body of the operator message; raises CommandRefused for a word that is none."""
+        command, body = (
+            (self.command, self.body) if self.command else spell_out(self.word, self.evse, self.value)
+        )
+        told = self.model_dump(include={"site", "station", "evse", "connector", "priority", "expires_s"})
+        return {name: value for name, value in told.items() if value is not None} | {
+            "command": command,
+            "body": body,
+            "by": by,
+        }
+
+
+def add_commands(app: FastAPI, page: Page, desk: OperatorDesk | None, gate: Gate) -> None:
+    """Add the addresses; without a desk nothing can be asked for, and every try says so."""
+    _add_reading(app, page)
+    _add_asking(app, page, desk, gate)
+
+
+def _add_reading(app: FastAPI, page: Page) -> None:
+    @app.get("/api/v1/commands", tags=["commands"])
+    def commands(
+        limit: Annotated[int, Query(ge=1, le=10_000)] = _SHOWN,
+        site: Word = "",
+        station: Word = "",
+        state: State = "",
+        command: Word = "",
+        by: Word = "",
+        search: Annotated[str, Query(alias="q", max_length=200)] = "",
+    ) -> list[dict[str, Any]]:
+        """Return commands, the newest first; `state` may be ``open`` or ``ended``. Secrets are left out."""
+        return page.ledger.commands(
+            limit, site=site, station=station, state=state, command=command, by=by, search=search
+        )
+
+    @app.get("/api/v1/commands/{cmd_id}", tags=["commands"])
+    def command(cmd_id: CommandId) -> dict[str, Any]:
+        """Return one command with its ``changes``; the id may be cut short."""
+        return _found(page, cmd_id)
+
+    @app.get("/commands", include_in_schema=False)
+    def whole(site: Word = "", q: Word = "") -> Response:
+        return HTMLResponse(page.filled("commands.html", **_listed(page, site, q)))
+
+    @app.get("/commands/live", include_in_schema=False)
+    def live(site: Word = "", q: Word = "") -> Response:
+        return HTMLResponse(page.filled("commands_live.html", **_listed(page, site, q)))
+
+    @app.get("/commands/{cmd_id}", include_in_schema=False)
+    def shown(cmd_id: CommandId) -> Response:
+        return HTMLResponse(
+            page.filled("command.html", c=_found(page, cmd_id), priorities=PRIORITIES, json=json)
+        )
+
+
+def _listed(page: Page, site: str, search: str) -> dict[str, Any]:
+    rows = page.ledger.commands(_SHOWN, site=site, search=search)
+    return {"commands": rows, "words": WORDS, "site": site, "search": search, "json": json}
+
+
+def _found(page: Page, cmd_id: str) -> dict[str, Any]:
+    found = page.ledger.command(cmd_id)
+    if found is None:
+        raise HTTPException(404, "no such command, or several begin so")
+    return found
+
+
+def _add_asking(app: FastAPI, page: Page, desk: OperatorDesk | None, gate: Gate) -> None:
+    asking = gate.needs(SCOPE)
+
+    def ask(wish: Wish, caller: Caller) -> dict[str, Any]:
+        may_see(caller, wish.site)
+        if desk is None:
+            raise RetryLater("this page knows no broker: nothing can be asked for from here")
+        request = desk.command(wish.request(caller.name))
+        return {"id": request.id, "cmd_id": request.ask(0).cmd_id, "command": request.command}
+
+    @app.post(
+        "/api/v1/commands",
+        status_code=202,
+        tags=["commands"],
+        responses=REFUSALS | {404: {"description": "not a site of this token", "model": Refusal}},
+    )
+    def send(wish: Wish, caller: Annotated[Caller, Depends(asking)], request: Request) -> dict[str, Any]:
+        """Ask for a command. What is no such command is refused with 422, in words."""
+        refuse_foreign(request)
+        return ask(wish, caller)
+
+    @app.delete("/api/v1/commands/{cmd_id}", status_code=202, tags=["commands"], responses=REFUSALS)
+    def take_back(
+        cmd_id: CommandId, caller: Annotated[Caller, Depends(asking)], request: Request
+    ) -> dict[str, str]:
+        """Take a command back that was not sent yet."""
+        refuse_foreign(request)
+        found = _found(page, cmd_id)
+        may_see(caller, found["site"])
+        if desk is None:
+            raise RetryLater("this page knows no broker: nothing can be taken back from here")
+        desk.take_back(found["cmd_id"], found["site"], caller.name)
+        return {"cmd_id": found["cmd_id"]}
+
+    @app.post("/commands", include_in_schema=False)
+    async def filled_in(request: Request) -> Response:
+        """Take the page's form; its field `token` is the token."""
+        refuse_foreign(request)
+        raw = await request.body()
+        if len(raw) > _MOST_BYTES:
+            raise HTTPException(413, "too long")
+        form = {name: values[-1].strip() for name, values in parse_qs(raw.decode("utf-8", "replace")).items()}
+        given = HTTPAuthorizationCredentials(scheme="Bearer", credentials=form.get("token", ""))
+        caller = await run_in_threadpool(asking, request, given)
+        evse = form.get("evse", "")
+        try:
+            wish = Wish(
+                site=form.get("site", ""),
+                station=form.get("station", ""),
+                evse=int(evse) if evse.isdecimal() else None,
+                word=form.get("word", ""),
+                value=form.get("value", ""),
+            )
+        except ValueError as error:
+            raise HTTPException(422, "site and station are needed") from error
+        await run_in_threadpool(ask, wish, caller)
+        return RedirectResponse("/commands", status_code=303)

@@ -1,0 +1,159 @@
+"""Send commands to stations, list them with what became of them, show one, take one back."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+_EVERYTHING = "a command and its history"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``chargestream command``."""
+    from models.command_shorthand import WORDS
+
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    words = "; ".join(
+        f"{name}: {w.does}" + (f" (VALUE: {w.value})" if w.value else "") for name, w in WORDS.items()
+    )
+    send = actions.add_parser("send", help="send a command to a station", description=f"Words: {words}.")
+    send.add_argument("site")
+    send.add_argument("station")
+    send.add_argument("command", help=f"{', '.join(WORDS)}, or an OCPP 2.0.1 action with --body")
+    send.add_argument("value", nargs="?", default="", help="what the word needs")
+    send.add_argument("--evse", type=int, help="number of the EVSE")
+    send.add_argument("--body", metavar="JSON", help="OCPP 2.0.1 request; @FILE reads it from a file")
+    send.add_argument("--expires", metavar="S", type=float, default=300.0, help="its life in seconds (300)")
+    send.add_argument("--urgent", action="store_true", help="for safety: before all others")
+    listed = actions.add_parser("list", help="commands, the newest first")
+    for name in ("site", "station", "state", "command", "by"):
+        listed.add_argument(f"--{name}", default="", help=f"only of this {name}")
+    listed.add_argument("--search", default="", help="words that must all occur")
+    listed.add_argument("--limit", type=int, default=100)
+    shown = actions.add_parser("show", help=_EVERYTHING)
+    cancel = actions.add_parser("cancel", help="take back a command that was not sent yet")
+    for one in (shown, cancel):
+        one.add_argument("id", help="its id, or the first characters of it")
+    for one in (listed, shown, send):
+        one.add_argument("--json", action="store_true", help="whole records, one JSON object a line")
+    for one in (send, cancel):
+        one.add_argument("--by", default="", metavar="NAME", help="who does this (default: you)")
+    for one in actions.choices.values():
+        one.add_argument("--config", metavar="FILE", type=Path, help="TOML file; without it the defaults")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Send, list, show or take back; return the exit code."""
+    from connectors.ledger_reader import LedgerReader
+    from pipeline import config as configuration
+
+    config = configuration.load(args.config, os.environ)
+    reader = LedgerReader(config.ledger_url())
+    try:
+        if args.action == "send":
+            _send(reader, config, args)
+        elif args.action == "list":
+            _list(reader, args)
+        else:
+            _one(reader, config, args)
+    finally:
+        reader.close()
+    return 0
+
+
+def _send(reader: Any, config: Any, args: argparse.Namespace) -> None:
+    from models.command_shorthand import spell_out
+    from models.command_types import OPERATOR, SAFETY
+    from models.errors import ConfigError, DecodeError
+
+    body: dict[str, Any] = {"site": args.site, "station": args.station, "by": args.by or getpass.getuser()}
+    body |= {"expires_s": args.expires, "priority": SAFETY if args.urgent else OPERATOR, "evse": args.evse}
+    try:
+        if args.body is None:
+            body["command"], body["body"] = spell_out(args.command, args.evse, args.value)
+        else:
+            body["command"], body["body"] = args.command, _body(args.body)
+        desk = _desk(reader, config)
+        try:
+            request = desk.command({name: value for name, value in body.items() if value is not None})
+        finally:
+            desk.close()
+    except DecodeError as error:
+        raise ConfigError(error.detail) from error
+    cmd_id = request.ask(0).cmd_id
+    if args.json:
+        print(
+            json.dumps(
+                {"cmd_id": cmd_id, "command": request.command, "site": args.site, "station": args.station}
+            )
+        )
+    else:
+        print(f"{cmd_id}  {request.command} asked for; see `chargestream command show {cmd_id[:8]}`")
+
+
+def _body(text: str) -> Any:
+    from models.errors import ConfigError
+
+    try:
+        return json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
+    except OSError as error:
+        raise ConfigError(f"--body {text}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"--body: expected a JSON object: {error}") from error
+
+
+def _desk(reader: Any, config: Any) -> Any:
+    from connectors.operator import OperatorDesk
+    from pipeline.ingest import mqtt_settings
+
+    return OperatorDesk(mqtt_settings(config, f"-desk-{time.time_ns():x}"), reader)
+
+
+def _list(reader: Any, args: argparse.Namespace) -> None:
+    names = ("site", "station", "state", "command", "by", "search")
+    rows = reader.commands(args.limit, **{name: getattr(args, name) for name in names})
+    for row in rows:
+        print(json.dumps(row) if args.json else _line(row))
+    if not rows and not args.json:
+        print("no commands")
+
+
+def _one(reader: Any, config: Any, args: argparse.Namespace) -> None:
+    from models.errors import ConfigError
+
+    found = reader.command(args.id)
+    if found is None:
+        raise ConfigError(f"the ledger has no command {args.id!r}, or several begin so")
+    if args.action == "cancel":
+        desk = _desk(reader, config)
+        try:
+            desk.take_back(found["cmd_id"], found["site"], args.by or getpass.getuser())
+        finally:
+            desk.close()
+        print(f"{found['cmd_id']}: asked to take it back")
+    elif args.json:
+        print(json.dumps(found))
+    else:
+        print(_line(found))
+        print(
+            f"  id      {found['cmd_id']}\n  cause   {found['cause']}\n  body    {json.dumps(found['body'])}"
+        )
+        for change in found["changes"]:
+            told = " ".join(word for word in (change["status"], change["reason"]) if word)
+            print(f"  {_utc(change['changed_ms'])}  {change['event']:<9} {change['state']:<9} {told}")
+
+
+def _line(row: dict[str, Any]) -> str:
+    where = "/".join(str(part) for part in (row["site"], row["station"], row["evse"]) if part is not None)
+    told = row["reason"] or row["status"]
+    head = f"{row['cmd_id'][:8]}  {row['state']:<9}  {row['command']:<24}  {where}"
+    return f"{head}  {_utc(row['asked_ms'])} by {row['by']}" + (f": {told}" if told else "")
+
+
+def _utc(time_ms: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time_ms / 1000))
