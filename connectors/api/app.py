@@ -109,13 +109,9 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        for each in (desk, campaign_desk):
+        for each in (desk, campaign_desk, campaigns, billing_desk, reader, page.ledger):
             if each is not None:
                 each.close()
-        campaigns.close()
-        billing_desk.close()
-        reader.close()
-        page.ledger.close()
 
     app = FastAPI(
         title="chargestream",
