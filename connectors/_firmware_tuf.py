@@ -102,7 +102,7 @@ def read_key(path: Path, passphrase: Secret) -> CryptoSigner:
     return CryptoSigner(private)
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes | memoryview) -> None:
     """Write a file whole or not at all."""
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     with new.open("wb") as file:

@@ -76,6 +76,7 @@ class FirmwareServer:
         self._store, self._secrets, self._now_ms = store, tuple(secrets), now_ms
         self._pace, self.door, self._shed = pace, door, shed
         self.counts = Downloads()
+        self._repository: dict[str, Any] = {}
 
     def app(self) -> Starlette:
         """Return the application: ``/firmware/IMAGE_ID`` and ``/health``."""
@@ -99,7 +100,17 @@ class FirmwareServer:
             "resumed": counts.resumed,
             "sent_bytes": counts.sent_bytes,
             "refused": dict(counts.refused),
+            **self._repository,
         }
+
+    def look(self) -> None:
+        """Look whether the repository verifies and when its metadata ends, for `status`."""
+        try:
+            ends = self._store.ends()
+        except FirmwareError as error:
+            self._repository = {"problem": str(error)}
+            return
+        self._repository = {"ends_ms": {role: int(end.timestamp() * 1000) for role, end in ends.items()}}
 
     async def _health(self, _: Request) -> Response:
         try:

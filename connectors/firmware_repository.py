@@ -157,7 +157,7 @@ class Repository:
                     raise FirmwareError("format", f"{image.image_id} {word}: give a new version a new number")
             check_image(image, data, policy.trust(), policy.floors_by_model(), now_ms)
             path = self.targets / f"{image.sha256}.{image.image_id}"
-            t.write_file(path, bytes(data))
+            t.write_file(path, data)
             custom = {IMAGE_FIELD: msgspec.to_builtins(image)}
             targets.targets[image.image_id] = TargetFile(
                 image.size_bytes, {"sha256": image.sha256}, image.image_id, {"custom": custom}

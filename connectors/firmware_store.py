@@ -11,11 +11,12 @@ import mmap
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from tuf.api.exceptions import DownloadError, ExpiredMetadataError, RepositoryError
-from tuf.api.metadata import Targets
+from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 from tuf.ngclient import Updater
 
 from models.firmware import FirmwareError, Image, check_image, check_trust
@@ -97,6 +98,17 @@ class FirmwareStore:
         except OSError:
             return (0, 0)
         return found.st_ino, found.st_mtime_ns
+
+    def ends(self) -> dict[str, datetime]:
+        """Return when the metadata of each role ends, as it was last verified."""
+        with self._lock:
+            self._fresh()
+            return {
+                "root": t.read_metadata(self._state / "root.json", Root).signed.expires,
+                "targets": t.read_metadata(self._state / "targets.json", Targets).signed.expires,
+                "snapshot": t.read_metadata(self._state / "snapshot.json", Snapshot).signed.expires,
+                "timestamp": t.read_metadata(self._state / "timestamp.json", Timestamp).signed.expires,
+            }
 
     def images(self) -> list[Image]:
         """Return every image, active ones first; held ones are active."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs, quote, urlencode
 
@@ -78,16 +78,6 @@ def url_of(public_url: str, grant: Grant, secret: Secret) -> str:
         As `query_of`.
     """
     return f"{public_url.rstrip('/')}{PREFIX}{quote(grant.image_id)}?{query_of(grant, secret)}"
-
-
-def locator(public_url: str, secret: Secret) -> Callable[[str, str, str, str, int], str]:
-    """Return what makes addresses for campaigns: (image_id, campaign, site, station, expires_ms) -> URL."""
-    check_secret(secret)
-
-    def locate(image_id: str, campaign: str, site: str, station: str, expires_ms: int) -> str:
-        return url_of(public_url, Grant(image_id, campaign, site, station, expires_ms), secret)
-
-    return locate
 
 
 def read_grant(image_id: str, query: str, secrets: Sequence[Secret], now_ms: int) -> Grant:

@@ -131,6 +131,10 @@ def create_app(
     campaigns = CampaignReader(ledger_url)
     campaign_desk = CampaignDesk(broker) if broker is not None else None
     Campaigns(campaigns, campaign_desk, CampaignPage(campaigns, page)).add(app)
+    if settings.images is not None:
+        from .images import Images  # and with it TUF, which most installations do not need here
+
+        Images(settings.images, page).add(app)
     limit = RateLimit(settings.rate_per_s, settings.burst)
     strangers = RateLimit(settings.strangers_per_s, settings.strangers_burst)
     gate = Gate(reader, limit, strangers)

@@ -20,6 +20,13 @@ STALE_MS: Final = 10_000
 BEHIND_MS: Final = 30_000
 #: The machine's clock this far behind journaled time was set back.
 _CLOCK_BEHIND_S: Final = 5.0
+_DAY_MS: Final = 86_400_000
+#: Signed metadata of firmware: how long before its end it is told, and what to do.
+_METADATA: Final = {
+    "root": (30 * _DAY_MS, "chargestream firmware rotate root, with the offline keys"),
+    "targets": (14 * _DAY_MS, "chargestream firmware resign, with the offline keys"),
+    "timestamp": (_DAY_MS // 4, "chargestream firmware refresh, or set firmware.online_keys_dir"),
+}
 _SUPERVISOR: Final = "supervisor"
 _THIS: Final = "api"
 _ORDER: Final = ("ingest", "worker", "egress", _THIS)
@@ -117,6 +124,7 @@ class HealthReader:
             problems += _process_problems(process)
         problems += _ingest_problems(health.status("ingest"))
         problems += _egress_problems(health.status("egress"))
+        problems += _firmware_problems(health.status("firmware"), now_ms)
         problems += _delay_problems(health)
         return health
 
@@ -222,6 +230,20 @@ def _egress_problems(status: dict[str, Any]) -> list[str]:
             found.append(
                 f"{name} refused {refused:,} deliveries for good: see `chargestream dead-letter list`, then "
                 "retry or drop them"
+            )
+    return found
+
+
+def _firmware_problems(status: dict[str, Any], now_ms: int) -> list[str]:
+    found = []
+    if status.get("problem"):
+        found.append(f"no firmware image is given out: {status['problem']}")
+    for role, (notice_ms, command) in _METADATA.items():
+        left_ms = status.get("ends_ms", {}).get(role, now_ms + notice_ms) - now_ms
+        if left_ms < notice_ms:
+            found.append(
+                f"firmware: the {role} metadata ends in {max(left_ms, 0) // 3_600_000} h, then no image is "
+                f"given out; {command}"
             )
     return found
 

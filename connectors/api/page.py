@@ -61,7 +61,7 @@ class Page:
         self.ledger = LedgerReader(ledger_url)
         self.trace = PowerTrace(self.ledger)
         self._health = HealthReader(self.ledger, data_dir)
-        self._instance, self._now_ms = instance, now_ms
+        self._instance, self._now_ms, self.data_dir = instance, now_ms, data_dir
         self._lock = threading.Lock()
         self._rendered: OrderedDict[tuple[str, Choice], tuple[float, str]] = OrderedDict()
         self._templates = Environment(
@@ -83,6 +83,7 @@ class Page:
             "ended": how_ended,
             "plug": hottest_plug,
         }
+        self._templates.globals["images"] = False
 
     def health(self) -> Health:
         """Return the present health."""
@@ -122,6 +123,10 @@ class Page:
             history=sorted(history, key=lambda item: item["at"]),
             choice=Choice(),
         )
+
+    def link_images(self) -> None:
+        """Put the link to the page of images on the live page."""
+        self._templates.globals["images"] = True
 
     def fill(self, template: str, **what: Any) -> str:
         """Return another page's template, filled."""

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from connectors.firmware_store import FirmwareStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,8 @@ class ApiSettings:
         Requests of one token: so many each second in the long run, so many at once.
     strangers_per_s, strangers_burst : float, int
         Requests without a valid token, of one address.
+    images : FirmwareStore, optional
+        The images that are shown; without it there is no page of them.
     """
 
     rate_per_s: float = 20.0
@@ -47,3 +53,4 @@ class ApiSettings:
     strangers_per_s: float = 1.0
     strangers_burst: int = 10
     ocpi: OcpiSettings | None = None
+    images: FirmwareStore | None = None

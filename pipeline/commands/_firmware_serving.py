@@ -137,6 +137,7 @@ def serve(path: Path | None) -> int:
 
     def report() -> None:
         while True:
+            made.look()
             write_status(Path(config.service.data_dir), "firmware", made.status())
             if stop.wait(_STATUS_S):
                 return

@@ -74,7 +74,14 @@ def settings(config: Config) -> ApiSettings:
     ocpi = OcpiSettings(
         own.country_code, own.party_id, own.business_name, own.public_url, own.currency, own.insecure
     )
-    return ApiSettings(config.api.rate_per_s, config.api.burst, ocpi=ocpi if own.enabled else None)
+    images = None
+    if config.firmware.root_file:
+        from ._firmware_keeping import open_store
+
+        images = open_store(config)
+    return ApiSettings(
+        config.api.rate_per_s, config.api.burst, ocpi=ocpi if own.enabled else None, images=images
+    )
 
 
 def listen(host: str, port: int) -> socket.socket:
