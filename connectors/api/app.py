@@ -131,10 +131,7 @@ def create_app(
     campaigns = CampaignReader(ledger_url)
     campaign_desk = CampaignDesk(broker) if broker is not None else None
     Campaigns(campaigns, campaign_desk, CampaignPage(campaigns, page)).add(app)
-    if settings.images is not None:
-        from .images import Images  # and with it TUF, which most installations do not need here
-
-        Images(settings.images, page).add(app)
+    _add_images(app, page, settings)
     limit = RateLimit(settings.rate_per_s, settings.burst)
     strangers = RateLimit(settings.strangers_per_s, settings.strangers_burst)
     gate = Gate(reader, limit, strangers)
@@ -153,6 +150,14 @@ def create_app(
         return PlainTextResponse(str(error), status_code=503)
 
     return app
+
+
+def _add_images(app: FastAPI, page: Page, settings: ApiSettings) -> None:
+    if settings.images is None:
+        return
+    from .images import Images  # and with it TUF, which most installations do not need here
+
+    Images(settings.images, page).add(app)
 
 
 def _add_page(app: FastAPI, page: Page) -> None:
