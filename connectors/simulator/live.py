@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,12 +18,15 @@ from models.errors import ConfigError
 
 from .faultspec import FaultSpec
 from .fleet import Fleet
+from .manners import Manners
 from .messages import SimMessage
+from .obeying import Obeying
 from .publisher import Broker, Publisher
 
 log = logging.getLogger(__name__)
 
 INJECT_TOPIC: Final = "evt/v1/_sim/inject"
+COMMAND_FILTER: Final = "evt/v1/+/+/dn/cmd"
 MAX_CONNECTIONS: Final = 200  # beyond this many nodes one shared connection serves all
 _PAUSE_S: Final = 0.01
 
@@ -44,6 +47,8 @@ class LiveOptions:
         A connection per node with real wills; None = yes up to `MAX_CONNECTIONS` nodes.
     acked : Path, optional
         See `Publisher`.
+    manners : Manners
+        How stations treat commands.
     """
 
     duration_s: float = 0.0
@@ -51,6 +56,7 @@ class LiveOptions:
     window: int = 1000
     per_node: bool | None = None
     acked: Path | None = None
+    manners: Manners = field(default_factory=Manners)
 
 
 @dataclass(slots=True)
@@ -65,10 +71,10 @@ class LiveResult:
 
 
 class _Control:
-    """Listens for injections; `take` returns what came since."""
+    """Listens for injections and commands; `take` passes on what came since."""
 
     def __init__(self, broker: Broker) -> None:
-        self._requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv311)
         if broker.username:
             self._client.username_pw_set(broker.username, broker.password)
@@ -78,17 +84,21 @@ class _Control:
         self._client.loop_start()
 
     def _subscribe(self, client: mqtt.Client, *_: Any) -> None:
-        client.subscribe(INJECT_TOPIC, 1)
+        client.subscribe([(INJECT_TOPIC, 1), (COMMAND_FILTER, 1)])
 
     def _receive(self, _client: Any, _data: Any, message: mqtt.MQTTMessage) -> None:
         if not message.retain:
-            self._requests.put(bytes(message.payload))
+            self._requests.put((message.topic, bytes(message.payload)))
 
-    def take(self, fleet: Fleet) -> None:
-        """Inject what was asked for; a wrong request is logged and forgotten."""
+    def take(self, fleet: Fleet, obeying: Obeying) -> None:
+        """Inject what was asked for, let stations take commands; what is wrong is logged and forgotten."""
         while not self._requests.empty():
+            topic, payload = self._requests.get()
+            if topic != INJECT_TOPIC:
+                obeying.receive(topic, payload, fleet.now_ms)
+                continue
             try:
-                truth = FaultSpec.from_json(self._requests.get()).inject(fleet)
+                truth = FaultSpec.from_json(payload).inject(fleet)
                 log.info("injected %s", truth.record())
             except ConfigError as error:
                 log.warning("injection refused: %s", error)
@@ -100,7 +110,11 @@ class _Control:
 
 
 def run_live(
-    fleet: Fleet, broker: Broker, options: LiveOptions | None = None, stop: threading.Event | None = None
+    fleet: Fleet,
+    broker: Broker,
+    options: LiveOptions | None = None,
+    stop: threading.Event | None = None,
+    obeying: Obeying | None = None,
 ) -> LiveResult:
     """Publish a fleet in real time until its time is over or `stop` is set.
 
@@ -121,6 +135,7 @@ def run_live(
         broker, names, per_node=per_node, window=options.window, acked=options.acked, stop=stop
     )
     control = _Control(broker)
+    obeying = obeying or Obeying(fleet, options.manners, fleet.seed)
     begin = time.monotonic()
     behind_s = 0.0
     try:
@@ -128,7 +143,8 @@ def run_live(
             elapsed_s = time.monotonic() - begin
             if options.duration_s and elapsed_s >= options.duration_s:
                 break
-            control.take(fleet)
+            control.take(fleet, obeying)
+            obeying.step(fleet.now_ms)
             for message in fleet.advance(fleet.start_ms + int(elapsed_s * options.speed * 1000)):
                 publisher.send(message)
             publisher.settle()

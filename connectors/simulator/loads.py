@@ -31,6 +31,7 @@ class LoadManager:
         self.station_w = np.array([s.station_w or s.evse_w * s.evses for s in topology.stations])
         self.wants = np.zeros(n, bool)
         self.priority = np.zeros(n, bool)
+        self.own_a = np.full(n, math.inf)  # what somebody told the station not to exceed
         self.dirty = True
         self._available_a = self.limit_a.copy()
         self._next_ms = -1
@@ -67,7 +68,7 @@ class LoadManager:
             served = np.roll(rows, -turn)[: int(self._available_a[site] // MIN_A)]
             offer[rows] = 0.0
             offer[served] = MIN_A
-        offer = np.where(self.priority & self.wants, plant.max_a, offer)
+        offer = np.minimum(np.where(self.priority & self.wants, plant.max_a, offer), self.own_a)
         plant.offered_a = np.where(plant.dc, plant.offered_a, offer)
 
     def _share_dc(self) -> None:
@@ -80,4 +81,5 @@ class LoadManager:
         plant.alloc_w = np.where(active, np.minimum(plant.evse_w, share), 0.0)
         # the offer in ampere follows from the power at the pack's lowest voltage, so that it does not drift
         amps = np.floor(np.minimum(plant.max_a, plant.alloc_w / (0.9 * plant.pack_v)))
+        amps = np.minimum(amps, self.own_a)
         plant.offered_a = np.where(plant.dc, np.where(active, amps, 0.0), plant.offered_a)

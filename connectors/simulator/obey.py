@@ -142,13 +142,17 @@ class Obedient:
             return
         self._tx(now_ms, self.running, "Ended")
         self.running = None
-        if self._resetting:
-            self._resetting = False
-            self._reboot(now_ms + 1500)
+        self.idle(now_ms)
 
     def _tx(self, now_ms: int, tx_id: str, event: str) -> None:
         item = {"st": self.station, "evse": 1, "t": now_ms, "txId": tx_id, "eventType": event}
         self._say(now_ms, "tx", {"items": [item | {"chargingState": "Charging"}]})
+
+    def idle(self, now_ms: int) -> None:
+        """Do what waited for the car to have done, if it has."""
+        if self._resetting and not self.running:
+            self._resetting = False
+            self._reboot(now_ms + 1500)
 
     # -- firmware ----------------------------------------------------------------------------------
 

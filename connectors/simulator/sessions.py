@@ -282,6 +282,24 @@ class Sessions:
         self._seq_no[evse] = number + 1
         self.wire.transaction(evse, now_ms, self._tx_id[evse], number, kind, trigger, state, extra)
 
+    # -- for commands ----------------------------------------------------------------------------
+
+    def transaction(self, evse: int) -> str:
+        """Return the transaction that runs at an EVSE, empty for none."""
+        return self._tx_id[evse]
+
+    def begin(self, evse: int, now_ms: int) -> bool:
+        """Let a car come, or the one that waits charge, at the next tick; return whether the EVSE is free."""
+        free = self.phase[evse] in (IDLE, PLUGGED)
+        if free:
+            self.next_ms[evse] = now_ms
+        return bool(free)
+
+    def stop(self, evse: int, now_ms: int) -> None:
+        """End the transaction that runs at an EVSE; the car stays for a while."""
+        if self._tx_id[evse]:
+            self._end(evse, now_ms, "RemoteStop", "Remote", "EVConnected")
+
     # -- for faults ------------------------------------------------------------------------------
 
     def clear(self, evse: int, now_ms: int, reason: str = "Other") -> None:

@@ -31,6 +31,8 @@ class Wire:
         Added to the signal strength of heartbeats, dB.
     station_up : list of bool
         Whether a gateway reaches the station.
+    fw : list of str
+        Firmware of each node, for its births.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Wire:
         self.drop_share = np.zeros(n)
         self.rssi_add = np.zeros(n)
         self.station_up = [True] * len(topology.stations)
+        self.fw = [node.fw for node in topology.nodes]
         self.phase_ms = [0] * n
         self._held: dict[int, list[dict[str, Any]]] = {}
         self._topic = [
@@ -135,7 +138,7 @@ class Wire:
             "model": config.model,
             "vendor": config.vendor,
             "serial": topology.node_serial[node],
-            "fw": config.fw,
+            "fw": self.fw[node],
             "hb_s": plain(config.hb_s),
             "sample_s": plain(config.sample_s),
             "batch_s": plain(config.batch_s),
@@ -178,6 +181,10 @@ class Wire:
         self.cid[node] += 1
         self.send_birth(node, now_ms)
         self.introduce(node, now_ms)
+
+    def tell(self, node: int, now_ms: int, kind: str, body: dict[str, Any]) -> None:
+        """Send one flat message, such as the answer to a command."""
+        self._send(node, now_ms, kind, _encode(body)[1:])
 
     def reboot(self, node: int, now_ms: int) -> None:
         """Boot the node: numbers start again."""

@@ -51,6 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rate", metavar="R", type=float, help="load: this many messages a second (see --shape)"
     )
     live.add_argument("--acked", metavar="FILE", type=Path, help="list every message the broker acknowledged")
+    live.add_argument(
+        "--manners", metavar="SHARES", default="", help="how stations treat commands: ignore=0.02,brick=0.01"
+    )
     live.add_argument("--shared", action="store_true", help="one connection for all nodes, wills simulated")
     live.add_argument("--username", default="", help="MQTT user")
     live.add_argument("--password-file", metavar="FILE", type=Path, help="file with the MQTT password")
@@ -153,6 +156,7 @@ def _live(args: argparse.Namespace) -> int:
     import time
 
     from connectors.simulator.live import LiveOptions, run_live
+    from connectors.simulator.manners import parse
     from connectors.simulator.publisher import Broker
 
     host, _, port = args.broker.rpartition(":")
@@ -178,6 +182,7 @@ def _live(args: argparse.Namespace) -> int:
         5000 if args.rate else 1000,
         False if args.shared or args.rate else None,
         args.acked,
+        parse(args.manners),
     )
     result = run_live(fleet, Broker(host, int(port), args.username, password), options, stop)
     _write_truth(args, fleet)

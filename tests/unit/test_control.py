@@ -61,14 +61,17 @@ class Bench:
         self.fed = 0
 
     def feed(self, *messages: Message) -> Bench:
-        for batch in self.order.process((self.shard, self.fed, Frame.build(list(messages)))):
+        return self.feed_frame(Frame.build(list(messages)))
+
+    def feed_frame(self, frame: Frame) -> Bench:
+        for batch in self.order.process((self.shard, self.fed, frame)):
             for out in self.control.process(batch):
                 self.rows += out.commands
                 self.published += out.publishes
                 self.dead += [dead.detail for dead in out.dead]
                 for stream, records in out.reported.items():
                     self.reported.setdefault(stream, []).extend(records)
-        self.fed += len(messages)
+        self.fed += len(frame)
         return self
 
     def restart(self) -> None:
