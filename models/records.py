@@ -161,6 +161,15 @@ class CommandResult(msgspec.Struct, frozen=True, kw_only=True):
     body: dict[str, Any]
 
 
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
+    """A node's heartbeat that carries more than its clock: its own radio signal."""
+
+    at: Origin
+    time_ns: int
+    rssi_dbm: float
+    station_row: int = -1  # it is about the node
+
+
 class Operator(msgspec.Struct, frozen=True, kw_only=True):
     """A journaled request of a person or system: `topic` is what follows ``_op/``."""
 
@@ -169,7 +178,9 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
     body: dict[str, Any]
 
 
-Record = Birth | Link | Status | Transaction | StationEvent | FirmwareStatus | CommandResult | Operator
+Record = (
+    Birth | Link | Status | Transaction | StationEvent | FirmwareStatus | CommandResult | Heartbeat | Operator
+)
 
 
 class Dead(msgspec.Struct, frozen=True, kw_only=True):

@@ -110,6 +110,8 @@ class Collector:
         self, *, time_ns: int | None, uptime_s: float | None = None, rssi_dbm: float | None = None
     ) -> None:
         self.clock_ns = NO_TIME if time_ns is None else time_ns
+        if rssi_dbm is not None:
+            self.parts.append(Part("heartbeat", -1, -1, self.clock_ns, {"rssi_dbm": rssi_dbm}))
 
     def firmware(
         self,

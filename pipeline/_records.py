@@ -6,6 +6,7 @@ from models.records import (
     Birth,
     CommandResult,
     FirmwareStatus,
+    Heartbeat,
     Link,
     Operator,
     Origin,
@@ -49,6 +50,8 @@ def record_of(part: Part, at: Origin, shift_ns: int, retained: bool) -> Record:
             return FirmwareStatus(at=at, station_row=station, time_ns=time_ns, **fields)
         case "command_result":
             return CommandResult(at=at, station_row=station, time_ns=time_ns, **fields)
+        case "heartbeat":
+            return Heartbeat(at=at, time_ns=time_ns, **fields)
         case "operator":
             return Operator(at=at, **fields)
     raise AssertionError(f"no record for part {part.kind!r}")

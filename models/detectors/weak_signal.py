@@ -6,7 +6,8 @@ of the last 7 days: of its closed three-hour means, at least two of which must b
 hour that is neither.
 
 Each EVSE's readings are judged by themselves; the finding is about its station: the first EVSE raises it,
-the last one to recover clears it. What is the own level is learnt all the time, so a signal that stays
+the last one to recover clears it. The signal that heartbeats carry (``rssi``) is judged in the same way, at the
+time it came; that finding is about the node. What is the own level is learnt all the time, so a signal that stays
 10 dB lower for half of the seven days becomes the new level; -90 dBm does not move.
 """
 
@@ -20,10 +21,21 @@ import numpy as np
 from models._kernel import kernel
 from models.batch import F64, U8, ReadingBatch
 from models.channels import CHANNEL_ID
-from models.detecting import CLEAR, INFO, RAISE, DetectorSpec, EmissionArrays, Timeline, timeline
+from models.detecting import (
+    CLEAR,
+    INFO,
+    RAISE,
+    DetectorSpec,
+    EmissionArrays,
+    Emissions,
+    Observed,
+    Timeline,
+    timeline,
+)
 from models.devices import DeviceTable
+from models.records import Heartbeat
 
-from ._base import columns, ns, require
+from ._base import Table, columns, ns, require
 from ._kernels import NOTHING, ROOM, emit
 from ._stations import StationDetector
 
@@ -201,6 +213,7 @@ def _signal_kernel(
 
 class _Detector(StationDetector):
     spec = SPEC
+    version = 2
     dtype: ClassVar[list[Any]] = [
         ("sum", "f8"),
         ("block_sum", "f8"),
@@ -225,22 +238,69 @@ class _Detector(StationDetector):
             ns(config.stale_s),
         )
         self._scratch, self._found = np.zeros(_BLOCKS, np.uint8), np.zeros(3)
+        self._nodes = Table(self.dtype, self.blank)
+        self._told = Emissions()
         super().__init__(resume_state)
+        if resume_state is not None:
+            self._nodes.load(resume_state["nodes"], SPEC.code)
+
+    def process(self, seen: Observed, out: Emissions) -> None:
+        """Take in one batch and emit what changed, of stations and of nodes."""
+        super().process(seen, out)
+        beats = [r for r in seen.records if isinstance(r, Heartbeat)]
+        if not beats:
+            return
+        self._nodes.reserve(seen.devices.n_nodes)
+        time, dbm = _heard(beats)
+        at = 0
+        while (at := self._judge(at, time, dbm, self._nodes, self._told.arrays)) < len(dbm):
+            self._told.grow()
+        self._told.collect(self.spec)
+        for e in self._told.drain():
+            out.add(
+                self.spec,
+                order=e.order,
+                effect_ns=e.effect_ns,
+                subject=e.subject,
+                kind=e.kind,
+                severity=e.severity,
+                start_ns=e.start_ns,
+                time_ns=e.time_ns,
+                live=e.live,
+                score=e.score,
+                evidence=e.evidence,
+                scope="node",
+            )
 
     def _run(self, start: int, rows: ReadingBatch, devices: DeviceTable, out: EmissionArrays) -> int:
         (rssi_dbm,) = columns(rows, SPEC.channels)
-        return int(
-            _signal_kernel(
-                start,
-                timeline(rows),
-                rssi_dbm,
-                self.table.rows,
-                self._limits,
-                self._scratch,
-                self._found,
-                out,
-            )
-        )
+        return self._judge(start, timeline(rows), rssi_dbm, self.table, out)
+
+    def _judge(self, start: int, time: Timeline, dbm: F64, table: Table, out: EmissionArrays) -> int:
+        rows, limits = table.rows, self._limits
+        return int(_signal_kernel(start, time, dbm, rows, limits, self._scratch, self._found, out))
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the whole state as plain data, copied."""
+        return super().snapshot() | {"nodes": self._nodes.columns()}
+
+    def nbytes(self) -> int:
+        """Return the bytes of state held."""
+        return super().nbytes() + self._nodes.nbytes
+
+
+def _heard(beats: list[Heartbeat]) -> tuple[Timeline, F64]:
+    """Return heartbeats as readings of their nodes, at the time of the journal."""
+    times = np.array([r.at.effect_ns for r in beats], np.int64)
+    time = Timeline(
+        np.array([r.at.node_row for r in beats], np.int32),
+        times,
+        np.array([r.at.order for r in beats], np.int64),
+        times,
+        np.zeros(len(beats), np.int16),
+        np.array([r.at.live for r in beats], np.uint8),
+    )
+    return time, np.array([r.rssi_dbm for r in beats])
 
 
 def build(config: Config, resume_state: dict[str, Any] | None = None) -> StationDetector:

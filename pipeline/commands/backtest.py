@@ -1,4 +1,4 @@
-"""Compare the findings and the cost of two configurations over the same logs."""
+"""Compare the findings and the cost of two configurations over the same logs and journals."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``chargestream backtest``."""
-    parser.add_argument("--log", metavar="LOG", type=Path, action="append", required=True,
+    parser.add_argument("--log", metavar="LOG", type=Path, action="append", default=[],
                         help="message log (.jsonl, .gz, .zst); may be given several times")  # fmt: skip
+    parser.add_argument("--journal", metavar="DIR", type=Path, action="append", default=[],
+                        help="data folder with a journal, which may be in use")  # fmt: skip
     parser.add_argument("--config", metavar="FILE", type=Path, action="append", required=True,
                         help="TOML file; give two, B is compared with A")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the comparison as one JSON line")
@@ -24,14 +26,19 @@ def run(args: argparse.Namespace) -> int:
 
     from pipeline import config as configuration
     from pipeline import logs
-    from pipeline.backtest import report, run_side
+    from pipeline.backtest import FrozenJournal, report, run_side
 
     if len(args.config) != 2:
         print(f"backtest: {len(args.config)} --config given; expected two, A and B", file=sys.stderr)
         return 2
+    if not args.log and not args.journal:
+        print("backtest: expected --log LOG or --journal DIR", file=sys.stderr)
+        return 2
     configs = [configuration.load(path, dict(os.environ)) for path in args.config]
     logs.setup("backtest", configs[0].service.log_level, configs[0].service.log_format)
-    sides = [run_side(c, args.log, str(p)) for c, p in zip(configs, args.config, strict=True)]
+    journals = [FrozenJournal(folder) for folder in args.journal]
+    named = zip(configs, args.config, strict=True)
+    sides = [run_side(config, args.log, journals, str(path)) for config, path in named]
     found = report(*sides)
     print(json.dumps(found) if args.json else _table(found))
     return 0 if all(side.closes for side in sides) else 1

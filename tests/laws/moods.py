@@ -21,6 +21,8 @@ class Moods:
         self._restless: dict[int, tuple[str, int, int]] = {}  # node -> (what, next, until)
         self._pace: dict[int, int] = {}
         self._signal: dict[int, str] = {}
+        self._link = random.Random(seed + 11)
+        self._links: dict[int, str] = {}
 
     def acts(self, node: int, now: int) -> list[str]:
         """Return what a node does now: ``boot``, ``reconnect``, ``link``."""
@@ -52,6 +54,13 @@ class Moods:
             self._signal[evse] = self.rng.choice(list(_SIGNAL))
         low, high = _SIGNAL[self._signal[evse]]
         return {} if low == 0.0 else {"x.RSSI": round(self.rng.uniform(low, high), 1)}
+
+    def rssi(self, node: int) -> float | None:
+        """Return the radio signal that a node's heartbeat carries, None where it carries none."""
+        if node not in self._links or self._link.random() < 0.02:
+            self._links[node] = self._link.choice(list(_SIGNAL))
+        low, high = _SIGNAL[self._links[node]]
+        return None if low == 0.0 else round(self._link.uniform(low, high), 1)
 
 
 def act(teller: Any, node: Any, now: int, what: str) -> None:

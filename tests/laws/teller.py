@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
-from models.records import Birth, Link, Operator, Origin, Record, StationEvent, Status, Transaction
+from models.records import Birth, Heartbeat, Link, Operator, Origin, Record, StationEvent, Status, Transaction
 from tests.laws import moods
 from tests.laws.all_moods import AllMoods
 from tests.naive.plain import Evse, Message, Reading, S, Story
@@ -261,7 +261,9 @@ class _Teller:
         if now >= node.next_hb:
             node.next_hb = now + round(node.hb_s * S)
             skew_ns = self._skew(node)
-            self._message(now, node.row, "heartbeat", boot=node.boot, seq=node.seq, skew_ns=skew_ns)
+            at = self._message(now, node.row, "heartbeat", boot=node.boot, seq=node.seq, skew_ns=skew_ns)
+            if (rssi := self.moods.nodes.rssi(node.row)) is not None:
+                self.story.records.append(Heartbeat(at=at, time_ns=now, rssi_dbm=rssi))
         if now >= node.next_send:
             node.next_send = now + round(self.batch_s * S)
             self._send(node, now)

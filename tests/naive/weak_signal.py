@@ -6,7 +6,9 @@ import math
 import statistics
 from typing import Any
 
-from .plain import Expected, Reading, S, Story
+from models.records import Heartbeat
+
+from .plain import Evse, Expected, Reading, S, Story
 
 _HALF_HOUR = 1800 * S
 _BLOCK = 6 * _HALF_HOUR
@@ -20,7 +22,16 @@ def emissions(story: Story) -> list[Expected]:
         number = story.evses[about.row][1]
         found = [e._replace(evidence=e.evidence | {"evse": number}) for e in _of_evse(readings)]
         by_station.setdefault(about.station, []).extend(found)
-    return [e for station, found in by_station.items() for e in _of_station(station, found)]
+    out = [e for station, found in by_station.items() for e in _of_station(station, found)]
+    for node in range(len(story.nodes)):
+        beats = [r for r in story.records if isinstance(r, Heartbeat) and r.at.node_row == node]
+        about = Evse(-1, -1, node)
+        heard = [
+            Reading(about, r.at.effect_ns, r.at.order, r.at.effect_ns, r.at.live, {"x.RSSI": r.rssi_dbm})
+            for r in sorted(beats, key=lambda r: r.at.order)
+        ]
+        out += [e._replace(scope="node", subject=node) for e in _of_evse(heard)]
+    return out
 
 
 def _of_station(station: int, found: list[Expected]) -> list[Expected]:

@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import cli
-from pipeline.backtest import SAME_START_MS, Raised, compare
+from connectors.journal import JournalReader, JournalWriter
+from models.frame import Frame
+from pipeline import cli, replay_log
+from pipeline.backtest import SAME_START_MS, FrozenJournal, Raised, compare
+from pipeline.config import Config
 
 
 @dataclass(frozen=True)
@@ -69,5 +72,29 @@ def test_a_stricter_limit_finds_more(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert found["configs"][0]["rows"] == found["configs"][1]["rows"] > 0
     assert cli.main(["backtest", "--log", str(log), *configs]) == 0
     assert "new      over_current at AX01/AX01-01/1" in capsys.readouterr().out
+    assert cli.main(["backtest", *configs]) == 2
+    assert "expected --log" in capsys.readouterr().err
+    replay_log.write_journal(Config(), log, tmp_path / "journal.db")
+    assert cli.main(["backtest", "--journal", str(tmp_path), *configs, "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    for side in (*again["configs"], *found["configs"]):
+        del side["flow_ns_per_row"]
+    assert again == found
     assert cli.main(["backtest", "--log", str(log), *configs[:2]]) == 2
     assert "expected two" in capsys.readouterr().err
+
+
+def test_a_journal_in_use_stands_still_for_both_sides(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    first = Frame.build([(k, b"a/b", b"%d" % k, 0) for k in range(5)])
+    with JournalWriter(path, 1, durable=False) as writer:
+        writer.append({0: first})
+        frozen = FrozenJournal(tmp_path)
+        writer.append({0: first})
+        with frozen, JournalReader(path) as reader:
+            assert reader.ends() == {0: 10}
+            assert frozen.ends() == {0: 5}
+            found = frozen.read(0, 2)
+            assert found is not None
+            assert (found[0], len(found[1])) == (2, 3)
+            assert frozen.read(0, 5) is None
