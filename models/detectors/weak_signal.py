@@ -6,9 +6,9 @@ of the last 7 days: of its closed three-hour means, at least two of which must b
 hour that is neither.
 
 Each EVSE's readings are judged by themselves; the finding is about its station: the first EVSE raises it,
-the last one to recover clears it. The signal that heartbeats carry (``rssi``) is judged in the same way, at the
-time it came; that finding is about the node. What is the own level is learnt all the time, so a signal that stays
-10 dB lower for half of the seven days becomes the new level; -90 dBm does not move.
+the last one to recover clears it. The signal that heartbeats carry (``rssi``) is judged in the same way, at
+the time it came; that finding is about the node. What is the own level is learnt all the time, so a signal
+that stays 10 dB lower for half of the seven days becomes the new level; -90 dBm does not move.
 """
 
 from __future__ import annotations

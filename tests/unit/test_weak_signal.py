@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from models.detecting import Emission
+from models.records import Heartbeat
 from tests.laws.test_detector_laws import compare
 from tests.naive import weak_signal as twin
 from tests.naive.plain import S
@@ -126,3 +127,17 @@ def test_equals_its_twin_over_ten_days() -> None:
     assert any("median_dbm" in e.evidence for e in found)
     compare(found, twin.emissions(tape.story))
     assert all((e.time_ns - e.start_ns) % (1800 * S) == 0 for e in found)
+
+
+def test_the_signal_of_heartbeats_is_judged_for_the_node() -> None:
+    tape = Tape()
+    for k in range(30):
+        t = BEGIN + 300.0 * k
+        dbm = -95.0 if 6 <= k < 18 else -60.0
+        at = tape.message(t, 1, "heartbeat")
+        tape.record(Heartbeat(at=at, time_ns=at.effect_ns, rssi_dbm=dbm))
+    raised, cleared = tape.run("weak_signal")
+    assert (raised.kind, cleared.kind) == (1, 3)
+    assert (raised.scope, raised.subject) == ("node", 1)
+    assert raised.evidence["mean_dbm"] == -95.0
+    assert "evse" not in raised.evidence
