@@ -26,7 +26,8 @@ def run(args: argparse.Namespace) -> int:
 
     from pipeline import config as configuration
     from pipeline import logs
-    from pipeline.backtest import FrozenJournal, report, run_side
+    from pipeline.backtest import report, run_side
+    from pipeline.replay_journal import FrozenJournal
 
     if len(args.config) != 2:
         print(f"backtest: {len(args.config)} --config given; expected two, A and B", file=sys.stderr)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from connectors.journal import JournalReader, JournalWriter
 from models.frame import Frame
 from pipeline import cli, replay_log
-from pipeline.backtest import SAME_START_MS, FrozenJournal, Raised, compare
+from pipeline.backtest import SAME_START_MS, Raised, compare
 from pipeline.config import Config
+from pipeline.replay_journal import FrozenJournal
 
 
 @dataclass(frozen=True)
