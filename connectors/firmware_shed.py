@@ -37,6 +37,8 @@ class ShedTeller:
         Instead of one of its own.
     steady : callable
         A clock in seconds.
+    batch_s : float
+        Time between two batches.
     """
 
     def __init__(
@@ -44,9 +46,10 @@ class ShedTeller:
         settings: MqttSettings,
         publisher: Publisher | None = None,
         steady: Callable[[], float] = time.monotonic,
+        batch_s: float = _BATCH_S,
     ) -> None:
         self._publisher = publisher or Publisher(settings)
-        self._steady = steady
+        self._steady, self._batch_s = steady, batch_s
         self._lock = threading.Lock()
         self._waiting: dict[tuple[str, str], Publish] = {}
         self._told_until: dict[tuple[str, str], float] = {}
@@ -91,7 +94,7 @@ class ShedTeller:
     def _run(self) -> None:
         said = False
         while True:
-            ending = self._stop.wait(_BATCH_S)
+            ending = self._stop.wait(self._batch_s)
             with self._lock:
                 batch = dict(list(self._waiting.items())[:500])
             if batch:

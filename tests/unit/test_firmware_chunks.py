@@ -149,7 +149,7 @@ class Node:
         assert self.ready.wait(10)
 
     def fetch(
-        self, kept: Kept, stop_at: int = len(DATA), start: bytes = b"", timeout_s: float = 1.0
+        self, kept: Kept, stop_at: int = len(DATA), start: bytes = b"", timeout_s: float = 0.3
     ) -> bytes:
         """Ask for one chunk after the other, again when no answer comes."""
         got = bytearray(start)

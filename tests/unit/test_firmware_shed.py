@@ -39,7 +39,7 @@ def grant(station: str) -> Grant:
 
 def test_a_station_is_told_once_while_it_waits() -> None:
     fake, now = FakePublisher(failures=2), [0.0]
-    teller = ShedTeller(MqttSettings("127.0.0.1", 1, "x"), fake, lambda: now[0])  # type: ignore[arg-type]  # a fake
+    teller = ShedTeller(MqttSettings("127.0.0.1", 1, "x"), fake, lambda: now[0], 0.02)  # type: ignore[arg-type]  # a fake
     for station in ("A", "A", "B"):
         teller.tell(grant(station), 30)
     teller.start()

@@ -82,7 +82,7 @@ def said(*words: str) -> str:
     return out.getvalue()
 
 
-PARTS = (("ingest",), ("egress",), ("api",), ("firmware", "serve"), ("firmware", "serve-chunks"))
+PARTS = (("ingest",), ("egress",), ("api",), ("firmware", "serve"))
 PHRASE, STATION = "phrase-" + "z" * 30, "station-" + "z" * 30
 
 
