@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -15,12 +15,14 @@ from connectors.journal import JournalReader
 from connectors.ledger_reader import LedgerReader
 from models.frame import TICK_FLAG
 from models.outputs import FindingChange, IntervalRow
+from models.topics import CONTROL_SITE, ROOT
 from models.units import wh_text
 
 from . import engine
 from .config import Config
 from .flow import Stages, build_flow
 
+_OWN: Final = f"{ROOT}/{CONTROL_SITE}/".encode()
 IntervalKey = tuple[str, str, int, int]
 
 
@@ -143,7 +145,7 @@ def reckon(config: Config, acked: Path, influx: InfluxServer, folder: Path) -> R
 
 
 def _journaled(journal: JournalReader) -> set[str]:
-    """Return topic and SHA-256 of every journaled message."""
+    """Return topic and SHA-256 of every journaled message but those that our own flow sends itself."""
     found = set()
     for shard, end in journal.ends().items():
         offset = journal.first(shard)
@@ -152,7 +154,7 @@ def _journaled(journal: JournalReader) -> set[str]:
             assert chunk is not None
             _, frame = chunk
             for i in range(len(frame)):
-                if not frame.flags[i] & TICK_FLAG:
+                if not frame.flags[i] & TICK_FLAG and not frame.topic(i).startswith(_OWN):
                     digest = hashlib.sha256(frame.payload(i)).hexdigest()
                     found.add(f"{frame.topic(i).decode('utf-8', 'replace')} {digest}")
             offset += len(frame)

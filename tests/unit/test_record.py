@@ -100,7 +100,7 @@ def test_records_what_routes_read_until_a_signal(
     ]
     assert (code, err.splitlines()[0]) == (
         0,
-        f"recording evt/v1/_op/#, evt/v1/+/+/up/# from 127.0.0.1:{broker.port} to {out}",
+        f"recording evt/v1/_op/#, evt/v1/+/+/up/#, evt/v1/_ctl/# from 127.0.0.1:{broker.port} to {out}",
     )
     assert [p for t, p, _, _ in found if t == b"evt/v1/S/N/up/meter"] == payloads
     assert [p for t, p, _, _ in found if t != b"evt/v1/S/N/up/meter"] == [b"once"]
