@@ -16,7 +16,7 @@ from ._campaign_states import CAMPAIGN, ENDED, Event, Member, State, Step
 from ._campaign_thresholds import too_many_failures, wave_done
 from ._campaign_windows import Windows
 from .campaign_rows import CampaignAsk, CampaignRow
-from .firmware import FirmwareError, check_install, same_version, update_firmware_body
+from .firmware import MAX_LOCATION, FirmwareError, check_install, same_version, update_firmware_body
 from .gate import Gate, Verdict
 
 #: A station that came back on its old version while it installed has this long to boot once more.
@@ -320,12 +320,17 @@ class Run:
             if unfit := self.unfit(row):
                 members.step(row, Step.SKIP, now_ms, unfit)
                 continue
-            self.asks.append(self._request(row, now_ms))
+            try:
+                location = self._location(*fleet.names[row], now_ms)
+            except FirmwareError as error:
+                members.step(row, Step.SKIP, now_ms, error.detail)
+                continue
+            self.asks.append(self._request(row, location, now_ms))
             room -= 1
             if room <= 0:
                 break
 
-    def _request(self, row: int, now_ms: int) -> CampaignAsk:
+    def _request(self, row: int, location: str, now_ms: int) -> CampaignAsk:
         plan = self.plan
         site, station = self.fleet.names[row]
         request = self.members.ask(row, now_ms, now_ms + plan.attempt_timeout_s * 1000)
@@ -336,7 +341,7 @@ class Run:
             command="UpdateFirmware",
             body=update_firmware_body(
                 plan.image,
-                self._location(site, station, now_ms),
+                location,
                 request,
                 retrieve_ms=now_ms,
                 retries=plan.download_retries,
@@ -350,9 +355,15 @@ class Run:
     def _location(self, site: str, station: str, now_ms: int) -> str:
         plan = self.plan
         if plan.location or self._locate is None:
-            return plan.location.replace("{site}", site).replace("{station}", station)
-        until_ms = now_ms + plan.attempt_timeout_s * 1000
-        return self._locate(plan.image.image_id, plan.id, site, station, until_ms)
+            location = plan.location.replace("{site}", site).replace("{station}", station)
+        else:
+            until_ms = now_ms + plan.attempt_timeout_s * 1000
+            location = self._locate(plan.image.image_id, plan.id, site, station, until_ms)
+        if len(location) > MAX_LOCATION:
+            raise FirmwareError(
+                "format", f"its address has {len(location)} characters, OCPP takes {MAX_LOCATION}"
+            )
+        return location
 
     def _drained(self, now_ms: int, more_to_come: bool) -> None:
         left = ~self.members.ended() & (self.members.states != Member.NONE)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from models.campaign_policy import CampaignPolicy
+from models.campaigns import Locate
 from models.command_types import CommandConfig
 from models.digests import Digester
+from models.firmware_urls import Grant, url_of
 from models.forwarding import Forwarder
 from models.policies import PolicyPlan
 from models.reactions import Breaker, Reactions
@@ -31,13 +33,27 @@ def control_plan(config: Config) -> ControlConfig:
 
 def policies(config: Config) -> tuple[PolicyPlan, ...]:
     """Return the policies, one line each, in the order in which they hear of things."""
+    locate = _addresses(config)
     plans = [
         PolicyPlan("forward", False, lambda _shard, state: Forwarder(state)),
         PolicyPlan("digest", False, lambda _shard, state: Digester(state)),
-        PolicyPlan("campaigns", True, lambda _shard, state: CampaignPolicy(state)),
+        PolicyPlan("campaigns", True, lambda _shard, state: CampaignPolicy(state, locate)),
     ]
     rules = config.reactions.rule_book()
     if rules is not None:
         plans.append(PolicyPlan("reactions", False, lambda _shard, state: Reactions(rules, state)))
         plans.append(PolicyPlan("reactions", True, lambda _shard, state: Breaker(rules.fleet_per_h, state)))
     return tuple(plans)
+
+
+def _addresses(config: Config) -> Locate | None:
+    """Return what makes addresses of our own file server; None where none is set up."""
+    firmware = config.firmware
+    if not firmware.public_url or not firmware.url_secret:
+        return None
+
+    def locate(image_id: str, campaign: str, site: str, station: str, until_ms: int) -> str:
+        grant = Grant(image_id, campaign, site, station, until_ms)
+        return url_of(firmware.public_url, grant, firmware.url_secret)
+
+    return locate

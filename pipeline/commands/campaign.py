@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "create" and args.check:
         from models.campaign_requests import check_request
 
-        check_request(_plan(args, None))
+        check_request(_plan(args, configuration.load(args.config, os.environ)))
         print(f"{args.plan}: complete")
         return 0
     config = configuration.load(args.config, os.environ)
@@ -114,11 +114,13 @@ def _plan(args: argparse.Namespace, config: Any) -> dict[str, Any]:
 
 
 def _image(name: str, config: Any) -> dict[str, Any]:
-    from models.errors import ConfigError
+    """Return an image of our own repository, verified."""
+    import msgspec
 
-    raise ConfigError(
-        f"image {name!r}: give its fields as a table (docs/campaigns.md), there is no store of images"
-    )
+    from ._firmware_keeping import open_store
+
+    image: dict[str, Any] = msgspec.to_builtins(open_store(config).image(name, time.time_ns() // 1_000_000))
+    return image
 
 
 def _read(args: argparse.Namespace, config: Any) -> None:

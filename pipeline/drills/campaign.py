@@ -13,6 +13,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the drill's arguments."""
     parser.add_argument("--stations", type=int, default=10_000, help="size of the fleet (10000)")
     parser.add_argument("--kills", type=int, default=20, help="kills of the control stage (20)")
+    parser.add_argument(
+        "--broker",
+        nargs="?",
+        const="own",
+        default="",
+        metavar="HOST:PORT",
+        help="in real time through the whole service; without an address with a broker of its own",
+    )
 
 
 def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
@@ -26,6 +34,13 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     from models.errors import ConfigError
     from pipeline.drill_campaign import CampaignOptions, run_campaign
 
+    if args.broker:
+        from pipeline.drill_campaign_broker import BrokerOptions, run_broker
+
+        at = "" if args.broker == "own" else args.broker
+        if at and not at.rpartition(":")[2].isdecimal():
+            raise ConfigError(f"drill campaign: --broker {at!r}: expected HOST:PORT")
+        return run_broker(BrokerOptions(args.seed, args.stations, args.kills, at), say)
     if args.stations < 200 or args.kills < 0:
         raise ConfigError("drill campaign: --stations is at least 200, --kills at least 0")
     return run_campaign(CampaignOptions(args.seed, args.stations, args.kills), say)
