@@ -15,6 +15,7 @@ from typing import Final
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
+from ._campaigns import campaigns
 from ._fleet import fleet
 from ._pipeline import pipeline
 from ._station import station
@@ -24,6 +25,7 @@ DASHBOARDS: Final[Mapping[str, Callable[[], Dashboard]]] = {
     "fleet": fleet,
     "station": station,
     "pipeline": pipeline,
+    "campaigns": campaigns,
 }
 
 

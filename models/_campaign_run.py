@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ._campaign_asking import Locate, ask_of
 from ._campaign_fleet import Fleet
 from ._campaign_members import Members
 from ._campaign_plan import Plan
 from ._campaign_states import CAMPAIGN, ENDED, Event, Member, State, Step
 from ._campaign_thresholds import too_many_failures, wave_done
 from ._campaign_windows import Windows
-from .campaign_rows import CampaignAsk, CampaignRow
-from .firmware import MAX_LOCATION, FirmwareError, check_install, same_version, update_firmware_body
+from .campaign_rows import CampaignAsk, CampaignProgress, CampaignRow
+from .firmware import FirmwareError, check_install, same_version
 from .gate import Gate, Verdict
 
 #: A station that came back on its old version while it installed has this long to boot once more.
 REBOOT_GRACE_MS: Final = 600_000
 #: How often the gate looks, on the clock.
 GATE_LOOK_MS: Final = 300_000
+#: How often progress is told, where there is any.
+PROGRESS_MS: Final = 60_000
 _FOREVER_MS: Final = 1 << 62
 _OPEN_STATES: Final = (State.RUNNING, State.ABORTING)
-
-#: (image_id, campaign, site, station, until in epoch ms) -> the address at which a station fetches an image.
-Locate = Callable[[str, str, str, str, int], str]
 
 #: What the run keeps beside its members: name -> value at the beginning.
 _FIELDS: Final[dict[str, Any]] = {
@@ -43,6 +42,7 @@ _FIELDS: Final[dict[str, Any]] = {
     "waived_wave": -1,  # a person let this wave pass
     "waived_gate": -1,
     "judged_from_ms": 0,  # attempts that ended before do not count against the thresholds
+    "progress": -1,  # changes told of as progress
     "ended_ms": 0,  # time of the last change of state
 }
 
@@ -72,6 +72,7 @@ class Run:
     waived_wave: int
     waived_gate: int
     judged_from_ms: int
+    progress: int
     ended_ms: int
 
     def __init__(self, plan: Plan, fleet: Fleet, locate: Locate | None = None) -> None:
@@ -83,6 +84,7 @@ class Run:
         self.gate: Gate | None = None
         self.rows: list[CampaignRow] = []
         self.asks: list[CampaignAsk] = []
+        self.progressed: list[CampaignProgress] = []
         self._rested: tuple[int, int, int] | None = None  # fleet, members, campaign at the last whole step
         self._due, self._next_ms = False, 0
         self._same: dict[int, bool] = {}  # version word -> whether it is the image's
@@ -99,6 +101,8 @@ class Run:
             return False
         self.state, self.ended_ms = then, now_ms
         self.tell(event.value, now_ms, by, text)
+        if then in ENDED:
+            self._tell_progress(now_ms)
         return True
 
     def tell(
@@ -201,6 +205,8 @@ class Run:
         """
         if not self.open or self.state is State.APPROVED:
             return
+        if now_ms % PROGRESS_MS == 0:
+            self._tell_progress(now_ms)
         members = self.members
         told = (len(self.fleet), members.told, self.change)
         if told == self._rested and now_ms < self._next_ms and now_ms % GATE_LOOK_MS and not more_to_come:
@@ -234,6 +240,19 @@ class Run:
             self._next_ms = min(self._next_ms, self.wave_opened_ms + self.plan.wave_timeout_s * 1000)
         if self.plan.until_ms is not None:
             self._next_ms = min(self._next_ms, self.plan.until_ms)
+
+    def _tell_progress(self, now_ms: int) -> None:
+        """Tell how far it is if anything changed since it was told last, or the gate is at work."""
+        changes = self.change + int(self.members.change.sum())
+        worst = None
+        if self.plan.gating is not None and self.gate is not None and now_ms % GATE_LOOK_MS == 0:
+            worst = self.gate.worst(self.plan.gating)
+        if changes == self.progress and worst is None:
+            return
+        self.progress = changes
+        counts = self.members.counts()
+        told = CampaignProgress(self.plan.id, now_ms, self.state.value, self.wave, counts, worst)
+        self.progressed.append(told)
 
     def _miss(self, now_ms: int) -> None:
         if now_ms < self.wave_opened_ms + self.plan.wave_timeout_s * 1000:
@@ -321,49 +340,13 @@ class Run:
                 members.step(row, Step.SKIP, now_ms, unfit)
                 continue
             try:
-                location = self._location(*fleet.names[row], now_ms)
+                self.asks.append(ask_of(plan, members, row, self._locate, now_ms))
             except FirmwareError as error:
                 members.step(row, Step.SKIP, now_ms, error.detail)
                 continue
-            self.asks.append(self._request(row, location, now_ms))
             room -= 1
             if room <= 0:
                 break
-
-    def _request(self, row: int, location: str, now_ms: int) -> CampaignAsk:
-        plan = self.plan
-        site, station = self.fleet.names[row]
-        request = self.members.ask(row, now_ms, now_ms + plan.attempt_timeout_s * 1000)
-        return CampaignAsk(
-            cause=f"campaign/{plan.id}/{self.members.attempt[row]}",
-            site=site,
-            station=station,
-            command="UpdateFirmware",
-            body=update_firmware_body(
-                plan.image,
-                location,
-                request,
-                retrieve_ms=now_ms,
-                retries=plan.download_retries,
-                retry_interval_s=plan.download_retry_s,
-            ),
-            by=f"campaign:{plan.id}",
-            at_ms=now_ms,
-            expires_ms=now_ms + plan.answer_timeout_s * 1000,
-        )
-
-    def _location(self, site: str, station: str, now_ms: int) -> str:
-        plan = self.plan
-        if plan.location or self._locate is None:
-            location = plan.location.replace("{site}", site).replace("{station}", station)
-        else:
-            until_ms = now_ms + plan.attempt_timeout_s * 1000
-            location = self._locate(plan.image.image_id, plan.id, site, station, until_ms)
-        if len(location) > MAX_LOCATION:
-            raise FirmwareError(
-                "format", f"its address has {len(location)} characters, OCPP takes {MAX_LOCATION}"
-            )
-        return location
 
     def _drained(self, now_ms: int, more_to_come: bool) -> None:
         left = ~self.members.ended() & (self.members.states != Member.NONE)

@@ -18,6 +18,8 @@ from .records import Operator, Record
 
 #: What follows ``_op/`` in the topic of a request about campaigns.
 KIND: Final = "campaign"
+#: Where progress is reported: it becomes points, not records of a stream.
+PROGRESS: Final = "campaign_progress"
 #: The file server's word that it put a station off: ``_op/firmware`` {action: shed, …}.
 _FIRMWARE: Final = "firmware"
 
@@ -66,6 +68,8 @@ class CampaignPolicy(Policy):
             desk.report("campaigns", row)
         for station in out.stations:
             desk.report("campaign_stations", station)
+        for progress in out.progress:
+            desk.report(PROGRESS, progress)
         for ask in out.asks:
             desk.publish(request_of(ask))
 

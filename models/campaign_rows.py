@@ -54,6 +54,20 @@ class CampaignStationRow(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int
 
 
+class CampaignProgress(msgspec.Struct, frozen=True):
+    """How far a campaign is at a minute of journaled time (epoch ms); for dashboards, not for the ledger.
+
+    `gate_worst` is the gate's greatest log likelihood ratio over its upper bound, None without a gate.
+    """
+
+    campaign: str
+    at_ms: int
+    state: str
+    wave: int
+    counts: dict[str, int]
+    gate_worst: float | None
+
+
 class CampaignAsk(msgspec.Struct, frozen=True, kw_only=True):
     """A request to a station's site: the body of an operator message ``_op/command``, but for its form."""
 

@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ._campaign_asking import Locate
 from ._campaign_events import born, firmware, result, shed
 from ._campaign_fleet import Fleet
 from ._campaign_inputs import (
@@ -35,9 +36,9 @@ from ._campaign_inputs import (
     read_seen,
 )
 from ._campaign_plan import Plan, read_plan
-from ._campaign_run import Locate, Run
+from ._campaign_run import Run
 from ._campaign_states import ENDED, Event, Member, State
-from .campaign_rows import CampaignAsk, CampaignRow, CampaignStationRow
+from .campaign_rows import CampaignAsk, CampaignProgress, CampaignRow, CampaignStationRow
 from .errors import DecodeError, SnapshotError
 from .gate import HOUR_MS
 
@@ -57,6 +58,7 @@ class Outcome:
     campaigns: list[CampaignRow] = field(default_factory=list)
     stations: list[CampaignStationRow] = field(default_factory=list)
     asks: list[CampaignAsk] = field(default_factory=list)
+    progress: list[CampaignProgress] = field(default_factory=list)
 
 
 class CampaignBook:
@@ -365,6 +367,7 @@ class CampaignBook:
             out.campaigns += _taken(run.rows)
             out.stations += _taken(run.members.rows)
             out.asks += _taken(run.asks)
+            out.progress += _taken(run.progressed)
         return out
 
     def snapshot(self) -> dict[str, Any]:

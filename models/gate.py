@@ -220,6 +220,11 @@ class Gate:
             metrics=found,
         )
 
+    def worst(self, settings: GateSettings) -> float:
+        """Return the greatest log likelihood ratio over its upper bound: at 1 a figure is worse."""
+        found = (self._metric(settings, METRICS.index(name)) for name in settings.metrics)
+        return max((m.llr / m.upper for m in found), default=0.0)
+
     def _metric(self, settings: GateSettings, which: int) -> MetricVerdict:
         exposed = _EXPOSURE[which]
         x = self._sums[: self._hours, :, which]

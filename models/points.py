@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ._words import Scratch
 from .batch import ReadingBatch
+from .campaign_rows import CampaignProgress
 from .channels import CHANNELS, REGISTER_CHANNEL
 from .devices import DeviceTable
 from .lineprotocol import (
@@ -33,6 +34,9 @@ from .lineprotocol import (
 from .outputs import FindingChange, IntervalRow, RollupRows
 from .schema import MEASUREMENTS, NO_TAG, ROLLUP_MEASUREMENT, FieldSpec
 from .units import NS_PER_MS, wh_text
+
+_IN_FLIGHT = ("requested", "accepted", "downloading", "downloaded", "installing", "installed")
+_FAILED = ("failed", "timed_out", "rejected", "unreachable")
 
 Value = float | int | str | bool | None
 
@@ -116,6 +120,25 @@ def finding_lines(changes: Sequence[FindingChange]) -> bytes:
         }
         time_ns = c.changed_at * NS_PER_MS + c.order % 10_000 * 100 + min(place, 99)
         lines.append(encode_point("ev_finding", tags, fields, time_ns))
+    return _lines(lines)
+
+
+def campaign_lines(told: Sequence[CampaignProgress]) -> bytes:
+    """Return the points of campaigns, one a campaign and minute."""
+    lines = []
+    for p in told:
+        counts = p.counts
+        fields: dict[str, Value] = {
+            "state": p.state,
+            "wave": p.wave + 1,
+            "succeeded": counts.get("succeeded", 0),
+            "in_flight": sum(counts.get(name, 0) for name in _IN_FLIGHT),
+            "failed": sum(counts.get(name, 0) for name in _FAILED),
+            "due": counts.get("due", 0),
+            "waiting": counts.get("waiting", 0),
+            "gate_worst": p.gate_worst,
+        }
+        lines.append(encode_point("ev_campaign", {"campaign": p.campaign}, fields, p.at_ms * NS_PER_MS))
     return _lines(lines)
 
 

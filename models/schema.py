@@ -122,6 +122,17 @@ _FINDING_FIELDS: Final = (
     FieldSpec("parent", "string", "", "code of the finding that explains it"),
 )
 
+_CAMPAIGN_FIELDS: Final = (
+    FieldSpec("state", "string", "", "state of the campaign, as in the ledger"),
+    FieldSpec("wave", "int", "1", "open wave, 1 is the first; 0 before it"),
+    FieldSpec("succeeded", "int", "1", "stations whose birth reports the new version"),
+    FieldSpec("in_flight", "int", "1", "stations asked that have not ended"),
+    FieldSpec("failed", "int", "1", "stations failed, timed out, rejected or unreachable"),
+    FieldSpec("due", "int", "1", "stations of open waves not asked yet, or waiting for a retry"),
+    FieldSpec("waiting", "int", "1", "stations whose wave is not open"),
+    FieldSpec("gate_worst", "float", "1", "telemetry gate: greatest log likelihood ratio over its bound", 4),
+)
+
 _PIPELINE_FIELDS: Final = (
     FieldSpec("lag_records", "int", "1", "outbox records not yet delivered"),
     FieldSpec("delivered", "int", "1", "outbox records delivered since the process started"),
@@ -176,6 +187,12 @@ MEASUREMENTS: Final[dict[str, Measurement]] = {
                 "station": "station, or -",
             },
             _FINDING_FIELDS,
+        ),
+        Measurement(
+            "ev_campaign",
+            "How far a firmware campaign is, each minute in which something changed",
+            {"campaign": "the campaign"},
+            _CAMPAIGN_FIELDS,
         ),
         Measurement(
             "ev_pipeline",

@@ -66,7 +66,7 @@ class BrokerDrill:
         if self.options.at:
             host, _, port = self.options.at.rpartition(":")
             return self._with(host, int(port))
-        with MosquittoBroker(persistence=True) as broker:
+        with MosquittoBroker() as broker:
             return self._with(broker.host, broker.port)
 
     def _with(self, host: str, port: int) -> dict[str, Any]:
@@ -83,6 +83,8 @@ class BrokerDrill:
             began = time.monotonic()
             fleet.start()
             self._wait("the births", _START_S, fleet.idle)
+            told = 2 * self.options.stations  # each birth, and what its shard told the control shard of it
+            self._wait("the control shard", _MOST_S, lambda: _accounted(reader) >= told)
             self.say(f"{self.options.stations} stations born after {time.monotonic() - began:.0f} s")
             self._people(host, port)
             self._watch(reader, supervisor, fleet)
@@ -125,7 +127,7 @@ class BrokerDrill:
             "max_in_flight": 2_000,
             "retries": 1,
             "retry_wait_s": 5,
-            "attempt_timeout_s": 120,
+            "attempt_timeout_s": 120 if self.options.stations < 2_000 else 300,
             "answer_timeout_s": 60,
         }
         desk = CampaignDesk(MqttSettings(host, port, f"drill-{time.time_ns():x}"))
@@ -205,6 +207,13 @@ class BrokerDrill:
         )
         passed = passed and result["kills"] == self.options.kills
         return result | {"folder": None if passed else str(self.folder), "passed": passed}
+
+
+def _accounted(reader: CampaignReader) -> int:
+    try:
+        return int(reader.closes()["messages"]["total"])
+    except ChargestreamError:
+        return 0
 
 
 def _progress(reader: CampaignReader) -> tuple[str, dict[str, int]]:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import batch as b
+from models.campaign_policy import PROGRESS
 from models.channels import CHANNELS, REGISTER_CHANNEL
 from models.devices import CONNECTOR_TYPES, DeviceTable
 from models.errors import SnapshotError
@@ -29,7 +30,7 @@ from models.outputs import (
     RollupRow,
     RollupRows,
 )
-from models.points import PointEncoder
+from models.points import PointEncoder, campaign_lines
 from models.shard import ShardBatch
 from models.topics import ROOT
 from models.units import NO_REGISTER, NO_TIME, NS_PER_MS, NS_PER_S
@@ -106,10 +107,11 @@ class EmitStage:
         self._add(out, "sessions", batch.sessions)
         self._add(out, "cdrs", batch.cdrs)
         self._add(out, "commands", batch.commands)
+        progress = batch.reported.pop(PROGRESS, [])
         for stream in sorted(batch.reported):
             self._add(out, stream, batch.reported[stream])
         if self.config.influx:
-            points = self._points(batch)
+            points = self._points(batch) + campaign_lines(progress)
             if points:
                 out.append(("points", self.shard, points))
         publishes = list(self._publications(batch.findings)) if self.config.publish else []

@@ -10,16 +10,17 @@ from typing import Any, Final
 import numpy as np
 
 from models.batch import ReadingBatch
+from models.campaign_rows import CampaignProgress
 from models.channels import CHANNEL_ID, CHANNELS
 from models.devices import DeviceTable
 from models.outputs import FindingChange, IntervalRow, RollupRows
-from models.points import PointEncoder
+from models.points import PointEncoder, campaign_lines
 from models.schema import MEASUREMENTS
 from models.units import NS_PER_MS
 from pipeline.egress_health import health_lines
 
 #: Names with everything that Grafana and InfluxDB have to escape.
-TAGS: Final = ("code", "component", "evse", "node", "part", "process", "scope", "site", "station")
+TAGS: Final = ("campaign", "code", "component", "evse", "node", "part", "process", "scope", "site", "station")
 SITES: Final = {"north": ("N.1", "N 2"), "süd/2": ("S(1)", "S+2")}
 EVSES: Final = (1, 2)
 HOUR_MS: Final = 3_600_000
@@ -156,6 +157,15 @@ def health(now_ms: int) -> Iterator[bytes]:
         yield health_lines(drains, letters, closing, at_ms * NS_PER_MS)
 
 
+def campaigns(now_ms: int) -> Iterator[CampaignProgress]:
+    """Yield two campaigns over six hours, the first with a gate."""
+    for minute in range(360):
+        at_ms = now_ms - 6 * HOUR_MS + minute * MINUTE_MS
+        counts = {"succeeded": minute, "installing": 3, "failed": 1, "due": 4, "waiting": 360 - minute}
+        yield CampaignProgress("winter-2", at_ms, "running", minute // 100, counts, -0.2)
+        yield CampaignProgress("pilot", at_ms, "paused", -1, {"waiting": 20}, None)
+
+
 def lines(now_ms: int) -> Iterator[bytes]:
     """Yield all points: minutes of 7 h, quarters of 8 days, readings of one hour, findings, health."""
     devices = device_table()
@@ -166,3 +176,4 @@ def lines(now_ms: int) -> Iterator[bytes]:
     yield encoder.intervals(list(_intervals(devices, now_ms - 8 * DAY_MS, now_ms)))
     yield encoder.findings(findings(now_ms))
     yield b"".join(health(now_ms))
+    yield campaign_lines(list(campaigns(now_ms)))

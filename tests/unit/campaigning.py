@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from models.campaign_rows import CampaignAsk, CampaignRow, CampaignStationRow
+from models.campaign_rows import CampaignAsk, CampaignProgress, CampaignRow, CampaignStationRow
 from models.campaigns import STEP_MS, CampaignBook
 
 T0 = 1_795_478_400_000  # 2026-11-24T00:00Z, a Tuesday
@@ -54,6 +54,7 @@ class Bench:
         self.order = 0
         self.campaigns: list[CampaignRow] = []
         self.asks: list[CampaignAsk] = []
+        self.progress: list[CampaignProgress] = []
         self.station_rows: dict[tuple[str, str], CampaignStationRow] = {}
         self.log: list[CampaignStationRow] = []
         self.book.advance(self.now)
@@ -73,6 +74,7 @@ class Bench:
         out = self.book.drain()
         self.campaigns += out.campaigns
         self.asks += out.asks
+        self.progress += out.progress
         self.log += out.stations
         for row in out.stations:
             self.station_rows[row.site, row.station] = row

@@ -324,7 +324,7 @@ def test_time_may_pass_in_any_pieces(piece: int) -> None:
                 elif asked % 3:
                     bench.update(asked)
         bench.go(3 * HOUR)
-        return [bench.log, bench.campaigns, bench.asks]
+        return [bench.log, bench.campaigns, bench.asks, bench.progress]
 
     whole = story(5 * MINUTE)
     assert len(whole[2]) > 12

@@ -20,13 +20,14 @@ from . import _grafana_seed as seed
 pytestmark = pytest.mark.server
 QUERIES = list(g.queries())
 ALL = ".*"
-EVERYWHERE: dict[str, Any] = dict.fromkeys(("site", "station", "evse", "component", "part"), ALL)
+EVERYWHERE: dict[str, Any] = dict.fromkeys(("site", "station", "evse", "component", "part", "campaign"), ALL)
 SOME: dict[str, Any] = {
     "site": ["north", "süd/2"],
     "station": ["N.1", "S(1)"],
     "evse": ["1", "2"],
     "component": ["influx", "ledger"],
     "part": ["worker-0", "worker-1"],
+    "campaign": ["winter-2", "pilot"],
 }
 ONE: dict[str, Any] = {name: [values[0]] for name, values in SOME.items()}
 FINE = {"rollup": "1m", "per": "15m"}
