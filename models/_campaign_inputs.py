@@ -64,14 +64,13 @@ class DigestItem(msgspec.Struct, frozen=True, kw_only=True):
     starts: int = 0
     failed_starts: int = 0
     offline_s: float = 0.0
-    raised: int = 0
-    charging: bool | None = None
+    findings: int = 0
 
 
 class DigestSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """kind ``digest``: stations of one shard from `from_ms` to `to_ms`, a clock hour unless it was cut."""
+    """kind ``digest``: stations of one shard from `hour_ms` to `to_ms`, a clock hour unless it was cut."""
 
-    from_ms: int
+    hour_ms: int
     to_ms: int
     order: int
     items: tuple[DigestItem, ...]

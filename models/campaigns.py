@@ -285,16 +285,14 @@ class CampaignBook:
                 shed(self.runs, row, what, now_ms)
 
     def _digest(self, seen: DigestSeen) -> None:
-        fleet, hour = self.fleet, seen.from_ms // HOUR_MS
-        whole = seen.from_ms % HOUR_MS == 0 and seen.to_ms - seen.from_ms == HOUR_MS
+        fleet, hour = self.fleet, seen.hour_ms // HOUR_MS
+        whole = seen.hour_ms % HOUR_MS == 0 and seen.to_ms - seen.hour_ms == HOUR_MS
         wanted = whole and any(run.gate is not None for run in self.runs.values())
         for item in seen.items:
             row = fleet.row(item.site, item.station)
-            if item.charging is not None and seen.order > fleet.charging_order[row]:
-                fleet.charging_order[row], fleet.charging[row] = seen.order, item.charging
             if whole and fleet.new_hour(row, hour) and wanted:
                 energy_wh = math.nan if item.energy_mwh is None else item.energy_mwh / 1000
-                counts = (item.raised, item.failed_starts, item.offline_s, energy_wh, item.starts)
+                counts = (item.findings, item.failed_starts, item.offline_s, energy_wh, item.starts)
                 self._digests.append((hour, row, *counts))
 
     def digests(

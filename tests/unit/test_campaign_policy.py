@@ -11,13 +11,14 @@ import pytest
 
 from connectors.campaign_reader import CampaignReader
 from connectors.ledger import Ledger
+from models.campaign_policy import CampaignPolicy
 from models.campaign_rows import CampaignStationRow
 from models.command_request import read_request
 from pipeline.config import Config
 from pipeline.control_plan import control_plan
 
 from .campaigning import NEW, OLD, plan
-from .test_control import T0, Bench, Message, message, tick
+from .test_control import T0, Bench, Message, birth, message, tick
 
 CONTROL = Config().journal.shards
 
@@ -140,3 +141,22 @@ def test_the_ledger_keeps_campaigns_with_history_and_funnel(tmp_path: Path) -> N
     assert reader.campaign_stations("c1", search="s1")[0]["state"] == "succeeded"
     reader.close()
     ledger.close()
+
+
+def test_what_the_site_shards_tell_is_understood() -> None:
+    """The real forwarder and digester of a site shard, into the book: no field by another name."""
+    site = Bench(0)
+    hour = 3_600_000
+    first = hour - T0 % hour  # the next whole hour, as an offset
+    site.feed(birth(0, vendor="Volta", model="V2", fw=OLD))
+    free = {"evse": 1, "conn": 1, "t": T0 + 10, "status": "Available"}
+    site.feed(message(10, "depot/s1/up/status", v=1, boot=1, seq=1, items=[free]))
+    site.feed(*(tick(first + i * hour + 60_000) for i in range(3)))
+    bench = Bench(CONTROL, control_plan(Config()))
+    for number, published in enumerate(p for p in site.published if "/_ctl/" in p.topic):
+        bench.feed((T0 * 1_000_000 + number, published.topic.encode(), published.payload, 0))
+    (book,) = [p.book for _, p in bench.control._policies if isinstance(p, CampaignPolicy)]
+    row = book.fleet.find("depot", "s1")
+    assert book.fleet.identity(row) == ("Volta", "V2", OLD)
+    assert book.fleet.online[row] == 1
+    assert book.fleet.hour[row] == (T0 + first) // hour + 1

@@ -201,12 +201,12 @@ def test_digests_one_by_one_are_those_of_a_whole_hour() -> None:
     many.hour(hour, 1.0, 40)
     for numbers in (range(25), range(20, 40), range(40)):  # some come twice
         items = [
-            {"site": f"s{n % 2}", "station": f"cs{n}", "raised": 1, "starts": 2, "energy_mwh": 1_000_000}
+            {"site": f"s{n % 2}", "station": f"cs{n}", "findings": 1, "starts": 2, "energy_mwh": 1_000_000}
             for n in numbers
         ]
-        whole = {"from_ms": hour * HOUR, "to_ms": (hour + 1) * HOUR, "order": 10_000, "items": items}
+        whole = {"hour_ms": hour * HOUR, "to_ms": (hour + 1) * HOUR, "order": 10_000, "items": items}
         one.book.seen("digest", whole, one.now)
-        one.book.seen("digest", whole | {"from_ms": hour * HOUR + MINUTE}, one.now)  # no whole hour
+        one.book.seen("digest", whole | {"hour_ms": hour * HOUR + MINUTE}, one.now)  # no whole hour
     for bench in (one, many):
         bench.go(2 * HOUR)
     states = [bench.book.runs["c1"].gate for bench in (one, many)]
