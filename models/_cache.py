@@ -30,10 +30,15 @@ _CHOICE: Final = (
 )
 
 
-def _imports(path: Path, folder: Path) -> Iterator[Path]:
-    """Yield the files of the package at `folder` that `path` imports."""
+@functools.cache
+def _imports(path: Path, folder: Path) -> frozenset[Path]:
+    """Return the files of the package at `folder` that `path` imports."""
+    return frozenset(_found(path, folder))
+
+
+def _found(path: Path, folder: Path) -> Iterator[Path]:
     name = folder.name
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in ast.walk(ast.parse(_text(path))):
         if isinstance(node, ast.Import):
             modules = [alias.name.split(".") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -66,8 +71,13 @@ def fingerprint(path: Path, folder: Path = _FOLDER) -> str:
     """Return a fingerprint of what the kernels in `path` are compiled from, and of numba's version."""
     digest = hashlib.sha256(version("numba").encode())
     for part in sorted(closure(path, folder)):
-        digest.update(part.relative_to(folder).as_posix().encode() + b"\0" + part.read_bytes() + b"\0")
+        digest.update(part.relative_to(folder).as_posix().encode() + b"\0" + _text(part) + b"\0")
     return digest.hexdigest()[:20]
+
+
+@functools.cache
+def _text(path: Path) -> bytes:
+    return path.read_bytes()
 
 
 class Locator:

@@ -73,10 +73,14 @@ class Placed(NamedTuple):
 
 
 @njit(cache=True, nogil=True, fastmath=False)
-def arrange_kernel(rank: I64, evse: I32, time_ns: I64, perm: I64, head: U8) -> None:
-    """Sort `perm` by (rank, EVSE, time), stable; `rank` is non-decreasing. Mark heads."""
+def arrange_kernel(rank: I64, evse: I32, time_ns: I64, perm: I64, head: U8) -> bool:
+    """Sort `perm` by (rank, EVSE, time), stable; `rank` is non-decreasing. Mark heads.
+
+    Return whether that changed nothing: all in order, and each its own head.
+    """
     n = len(rank)
     start = 0
+    plain = True
     while start < n:
         stop = start + 1
         sorted_ = True
@@ -87,6 +91,7 @@ def arrange_kernel(rank: I64, evse: I32, time_ns: I64, perm: I64, head: U8) -> N
                 sorted_ = False
             stop += 1
         if not sorted_:
+            plain = False
             if stop - start <= 64:
                 for i in range(start + 1, stop):
                     p = perm[i]
@@ -107,7 +112,10 @@ def arrange_kernel(rank: I64, evse: I32, time_ns: I64, perm: I64, head: U8) -> N
             p = perm[i]
             q = perm[i - 1] if i > start else -1
             head[i] = 0 if q >= 0 and evse[p] == evse[q] and time_ns[p] == time_ns[q] else 1
+            if head[i] == 0:
+                plain = False
         start = stop
+    return plain
 
 
 @kernel
@@ -331,6 +339,22 @@ def gather_kernel(values: F64, perm: I64, head: U8, source: I64, out: F64) -> No
                 v = values[s, perm[j]]
                 j += 1
             out[s, i] = v
+
+
+@kernel
+def gather_plain_kernel(values: F64, source: I64, out: F64) -> None:
+    """Do what `gather_kernel` does for readings that arrived in order and in one part, run by run."""
+    n = len(source)
+    i = 0
+    while i < n:
+        first = source[i]
+        j = i + 1
+        while j < n and first >= 0 and source[j] == first + j - i:
+            j += 1
+        for s in range(values.shape[0]):
+            for k in range(i, j):
+                out[s, k] = values[s, first + k - i] if first >= 0 else np.nan
+        i = j
 
 
 @kernel

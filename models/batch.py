@@ -7,7 +7,8 @@ a row number that all columnar state is indexed by.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 import numpy as np
@@ -71,18 +72,43 @@ class ReadingBatch:
     reg_mwh: I64
     values: F64
     slot_of: I16
+    _missing: F64 | None = field(default=None, init=False, repr=False, compare=False)
+    _present: frozenset[int] | None = field(default=None, init=False, repr=False, compare=False)
+    _kept: dict[str, NDArray[Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.evse)
+
+    @property
+    def present(self) -> frozenset[int]:
+        """Channels that a reading of this batch may carry."""
+        if self._present is None:
+            self._present = frozenset(np.flatnonzero(self.slot_of >= 0).tolist())
+        return self._present
+
+    def kept(self, name: str, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """Return what `make` returned when this batch was first asked for `name`; nobody may write to it."""
+        found = self._kept.get(name)
+        if found is None:
+            found = self._kept[name] = make()
+        return found
 
     def has(self, channel: int) -> bool:
         """Return whether any reading of this batch may carry `channel`."""
         return bool(self.slot_of[channel] >= 0)
 
     def column(self, channel: int) -> F64:
-        """Return the column of `channel`, shape (n,); all NaN when absent."""
+        """Return the column of `channel`, shape (n,); all NaN when absent.
+
+        Nobody may write to it: the one that is all NaN serves all channels that are absent.
+        """
         slot = int(self.slot_of[channel])
-        return self.values[slot] if slot >= 0 else np.full(len(self), np.nan)
+        if slot >= 0:
+            found: F64 = self.values[slot]
+            return found
+        if self._missing is None:
+            self._missing = np.full(len(self), np.nan)
+        return self._missing
 
     def take(self, index: NDArray[Any]) -> Self:
         """Return a copy with the readings `index` (integers or a mask), in that order."""

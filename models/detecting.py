@@ -211,6 +211,8 @@ class Emissions:
         """Move what a kernel wrote to the arrays into the list, under `spec`'s code."""
         a = self.arrays
         n = int(a.used[0])
+        if n == 0:
+            return
         for i in range(n):
             evidence = {
                 name: round(value, 6)

@@ -35,6 +35,7 @@ from ._ordering_kernels import (
     count_kernel,
     expire_kernel,
     gather_kernel,
+    gather_plain_kernel,
     group_kernel,
     join_registers_kernel,
     place_kernel,
@@ -105,6 +106,7 @@ class Orderer:
             waiting = self.state.wait_ns[:n] != NO_TIME
             if waiting.any():
                 self._earliest[0] = self.state.wait_until_ns[:n][waiting].min()
+        _compile()
 
     def reserve(self, evses: int) -> None:
         """Have room for `evses` rows."""
@@ -133,10 +135,13 @@ class Orderer:
         n = len(raw.evse)
         perm = np.arange(n)
         head = np.ones(n, np.uint8)
-        arrange_kernel(raw.rank, raw.evse, raw.time_ns, perm, head)
-        reg = raw.reg_mwh[perm]
-        join_registers_kernel(reg, head)
-        rows = Rows(raw.evse[perm], raw.time_ns[perm], reg, raw.rank[perm], head)
+        plain = arrange_kernel(raw.rank, raw.evse, raw.time_ns, perm, head)
+        if plain:
+            rows = Rows(raw.evse, raw.time_ns, raw.reg_mwh, raw.rank, head)
+        else:
+            reg = raw.reg_mwh[perm]
+            join_registers_kernel(reg, head)
+            rows = Rows(raw.evse[perm], raw.time_ns[perm], reg, raw.rank[perm], head)
         room = n + len(marks.rank) + int((self.state.wait_ns[: self._n] != NO_TIME).sum())
         out = _empty_placed(room)
         place_kernel(
@@ -158,7 +163,10 @@ class Orderer:
             index = group_kernel(out.evse, out.fate, fate, self._n, used)
             source = out.source[index]
             values = np.empty((raw.values.shape[0], len(index)))
-            gather_kernel(raw.values, perm, head, source, values)
+            if plain:
+                gather_plain_kernel(raw.values, source, values)
+            else:
+                gather_kernel(raw.values, perm, head, source, values)
             rank = out.rank[index]
             batches.append(
                 ReadingBatch(
@@ -190,6 +198,15 @@ class Orderer:
     def nbytes(self) -> int:
         """Return the bytes of state held for the EVSEs known."""
         return sum(int(array[: self._n].nbytes) for array in self.state)
+
+
+def _compile() -> None:
+    """Have the kernels compiled (or read from the cache) that an ordinary message does not need."""
+    index, head, out = np.zeros(0, np.int64), np.zeros(0, np.uint8), np.zeros((0, 0))
+    join_registers_kernel(index, head)
+    for values in (np.zeros((0, 0)), np.zeros((2, 2))[:, :1]):  # whole, and cut from more room
+        gather_kernel(values, index, head, index, out)
+        gather_plain_kernel(values, index, out)
 
 
 def _empty_evses(n: int) -> EvseState:

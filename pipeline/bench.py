@@ -1,7 +1,7 @@
 """Measures this machine: the flow alone, ingest against mosquitto_sub, latency, state, starts.
 
-Every figure is a median of `runs` and says what it includes. The machine is whatever else it is doing;
-compare ratios of one run rather than figures of two.
+Every figure is a median of `runs` and says what it includes. On a shared machine compare ratios of one run,
+or figures of processor time (`_per_cpu_s`), rather than figures of two runs.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from connectors.journal import JournalReader
 from connectors.msglog import LogWriter, read_frames
 from connectors.simulator.fleet import Fleet
 from connectors.simulator.fleets import bench_fleet
@@ -30,7 +31,9 @@ from models.frame import Frame
 from .config import Config
 from .flow import Stages
 from .order import OrderStage
-from .replay import replay
+from .replay import Collected, replay, run_flow
+from .replay_log import write_journal
+from .warmup import warm_up
 
 _START_MS: Final = 1_781_071_200_000
 SHAPES: Final = {"60x10": (60, 10), "1x10": (1, 10)}
@@ -85,21 +88,36 @@ def make_log(path: Path, shape: str, readings: int) -> int:
 
 
 def flow_speed(config: Config, log: Path, runs: int) -> dict[str, Any]:
-    """Return readings/s of the whole replay, of journal → line protocol, and of bare msgspec decoding."""
-    whole, alone, share = [], [], []
+    """Return readings/s of the whole replay, of journal → line protocol, and of bare msgspec decoding.
+
+    `_per_cpu_s` are readings per second of this process's processor time: other load on the machine makes
+    them lower by what it takes of the caches, not by what it takes of the processor.
+    """
+    stages = Stages.of(config, None)
+    whole, whole_cpu, alone, alone_cpu, share = [], [], [], [], []
     summary: dict[str, Any] = {}
+    warm_up(stages)
     for _ in range(runs):
-        with tempfile.TemporaryDirectory(prefix="chargestream-bench-") as out:
-            summary = replay(config, log, Path(out))
-        bare = bare_decoding(log)
-        flow = summary["rows"]["in"] / summary["flow_s"]
-        whole.append(summary["rows_per_s"])
-        alone.append(flow)
-        share.append(flow / bare)
+        with tempfile.TemporaryDirectory(prefix="chargestream-bench-") as folder:
+            out = Path(folder)
+            cpu = time.process_time()
+            summary = replay(config, log, out)
+            rows = summary["rows"]["in"]
+            whole_cpu.append(rows / (time.process_time() - cpu))
+            whole.append(summary["rows_per_s"])
+            write_journal(config, log, out / "journal.db")
+            with JournalReader(out / "journal.db") as reader, (out / "points").open("wb") as points:
+                began, cpu = time.perf_counter(), time.process_time()
+                run_flow(config, stages, reader, Collected(points))
+                alone.append(rows / (time.perf_counter() - began))
+                alone_cpu.append(rows / (time.process_time() - cpu))
+        share.append(alone_cpu[-1] / bare_decoding(log))
     return {
         "readings": summary["rows"]["in"],
         "replay_rows_per_s": round(statistics.median(whole)),
+        "replay_rows_per_cpu_s": round(statistics.median(whole_cpu)),
         "flow_rows_per_s": round(statistics.median(alone)),
+        "flow_rows_per_cpu_s": round(statistics.median(alone_cpu)),
         "share_of_bare_msgspec": round(statistics.median(share), 3),
         "closes": summary["closes"],
         "startup_s": summary["startup_s"],
@@ -107,7 +125,7 @@ def flow_speed(config: Config, log: Path, runs: int) -> dict[str, Any]:
 
 
 def bare_decoding(log: Path) -> float:
-    """Return readings/s of msgspec alone, bytes to typed structs, over the meter messages of a log."""
+    """Return readings per second of processor time of msgspec alone, bytes to typed structs, over a log."""
     decoder = msgspec.json.Decoder(_Meter)
     payloads = [
         frame.payload(i)
@@ -115,9 +133,9 @@ def bare_decoding(log: Path) -> float:
         for i in range(len(frame))
         if frame.topic(i).endswith(b"/up/meter")
     ]
-    began = time.perf_counter()
+    began = time.process_time()
     rows = sum(len(series.rows) for payload in payloads for series in decoder.decode(payload).series)
-    return rows / (time.perf_counter() - began)
+    return rows / (time.process_time() - began)
 
 
 def state_and_scale(config: Config, counts: tuple[int, ...], readings: int) -> dict[str, Any]:
@@ -133,16 +151,17 @@ def state_and_scale(config: Config, counts: tuple[int, ...], readings: int) -> d
         rest: list[Any] = [
             stages.build_detect(0, None),
             stages.build_bill(0, None),
+            stages.build_control(0, None),
             stages.build_emit(0, None),
         ]
         rounds = max(2, readings // (count * 10))
         first, spent, rows = 0, 0.0, 0
         for k in range(rounds):
             for frame in _round(count, k):
-                began = time.perf_counter()
+                began = time.process_time()
                 rows += _through(order, rest, first, frame)
                 # the first round meets every EVSE for the first time
-                spent += time.perf_counter() - began if k else 0.0
+                spent += time.process_time() - began if k else 0.0
                 first += len(frame)
         measured = rows - count * 10
         held = [order, *(stage for stage in rest if hasattr(stage, "nbytes"))]
@@ -217,21 +236,29 @@ def peak_rss_mb() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
 
-def whole_bench(config: Config, runs: int, readings: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Measure everything that needs no server; see `pipeline.bench_live` for the rest."""
-    figures: dict[str, Any] = {"machine": machine()}
+def flows(config: Config, runs: int, readings: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Measure replay and flow over made logs of both shapes."""
+    figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="chargestream-bench-") as folder:
         for shape in SHAPES:
             log = Path(folder, f"{shape}.jsonl")
             say(f"writing a log of {readings:,} readings, {shape}")
             make_log(log, shape, readings)
-            say(f"replaying it {runs} times")
+            say(f"replaying it, {runs} runs")
             figures[f"flow_{shape}"] = flow_speed(config, log, runs)
-        say("fleets of 1 k, 10 k and 100 k EVSEs")
-        figures["scale"] = state_and_scale(config, (1_000, 10_000, 100_000), readings)
+    return figures | {"peak_rss_mb": peak_rss_mb()}
+
+
+def scale(config: Config, readings: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Measure state and time per reading of fleets of several sizes."""
+    say("fleets of 1 k, 10 k and 100 k EVSEs")
+    return {"scale": state_and_scale(config, (1_000, 10_000, 100_000), readings)}
+
+
+def start_times(say: Callable[[str], None]) -> dict[str, Any]:
+    """Measure cold and warm start."""
+    with tempfile.TemporaryDirectory(prefix="chargestream-bench-") as folder:
         small = Path(folder, "small.jsonl")
         make_log(small, "60x10", 6_000)
         say("cold and warm start (the cold one compiles every kernel)")
-        figures |= starts(small)
-    figures["peak_rss_mb"] = peak_rss_mb()
-    return figures
+        return dict(starts(small))

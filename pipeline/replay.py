@@ -30,6 +30,7 @@ from models.records import Dead
 from . import engine
 from .config import Config
 from .flow import Stages, build_flow
+from .memory import keep_freed
 from .replay_files import write_results
 from .replay_log import LogJournal
 from .warmup import warm_up
@@ -107,6 +108,7 @@ def replay(config: Config, source: Path, out: Path, *, write_points: bool = True
         If the results cannot be stored.
     """
     began = time.perf_counter()
+    keep_freed()
     stages = Stages.of(config, None)
     warm_up(stages)
     started = time.perf_counter()

@@ -26,6 +26,7 @@ from . import engine
 from .config import Config
 from .consumers import consumers
 from .flow import Stages, build_flow
+from .memory import keep_freed
 from .warmup import warm_up
 from .worker_outbox import BoundedOutbox
 
@@ -111,6 +112,7 @@ class Worker:
             pulse=self._pulse,
         )
         self._stages = Stages.of(config, self._data / "quarters")
+        keep_freed()
         warm_up(self._stages, log.warning)
         dataflow = build_flow(self._stages, reader, settings).build(
             self._outbox, self.index if cluster else 0, max(1, cluster)

@@ -71,10 +71,13 @@ def check_version(spec: DetectorSpec, version: int, state: dict[str, Any]) -> No
 
 
 class Table:
-    """A structured array with one record per row of the device table, grown by doubling."""
+    """A structured array with one record per row of the device table, grown by doubling.
+
+    Records are packed, wide fields first: padding would be a twentieth of all state.
+    """
 
     def __init__(self, dtype: list[Any], blank: dict[str, Any]) -> None:
-        self.dtype = np.dtype(dtype, align=True)
+        self.dtype = np.dtype(sorted(dtype, key=lambda item: -np.dtype(item[1]).itemsize))
         self._blank = np.zeros(1, self.dtype)
         for name, value in blank.items():
             self._blank[name] = value
@@ -144,9 +147,9 @@ class RowDetector(ABC):
     def process(self, seen: Observed, out: Emissions) -> None:
         """Take in one batch and emit what changed."""
         rows, spec = seen.rows, self.spec
-        self.table.reserve(seen.devices.n_evses)
-        if len(rows) == 0 or (spec.needs_channels and not any(rows.has(c) for c in spec.channels)):
+        if len(rows) == 0 or (spec.needs_channels and rows.present.isdisjoint(spec.channels)):
             return
+        self.table.reserve(seen.devices.n_evses)
         at = 0
         while (at := self._run(at, rows, seen.devices, out.arrays)) < len(rows):
             out.grow()

@@ -70,8 +70,7 @@ class RepeatDetector(NodeDetector):
 
     def process(self, seen: Observed, out: Emissions) -> None:
         """Take in one batch and emit what changed."""
-        for scope, table in self.tables.items():
-            table.reserve(seen.devices.n_nodes if scope == "node" else seen.devices.n_stations)
+        self.tables["node"].reserve(seen.devices.n_nodes)
         super().process(seen, out)
 
     def happened(self, scope: Scope, row: int, when: Moment, out: Emissions) -> None:

@@ -101,7 +101,8 @@ class Sites:
         self._stations: dict[int, _Station] = {}
         self._events: dict[int, _Event] = {}
         self._over: dict[int, int] = {}  # site -> newest onset of its last event
-        self._since: dict[int, int] = {}  # station -> order of its first word
+        self._since = np.full(16, NEVER, np.int64)  # order of each station's first word
+        self._spoken = 0  # stations that said one
         self._of_site: dict[int, list[int]] = {}
         if state is not None:
             self._load(state)
@@ -109,10 +110,12 @@ class Sites:
     def learn(self, seen: Observed) -> None:
         """Take in which stations a batch speaks of for the first time."""
         devices = seen.devices
-        if len(self._since) == devices.n_stations:
+        if self._spoken == devices.n_stations:
             return
-        new = np.ones(devices.n_stations, bool)
-        new[list(self._since)] = False
+        if devices.n_stations > len(self._since):
+            more = max(devices.n_stations, 2 * len(self._since)) - len(self._since)
+            self._since = np.concatenate([self._since, np.full(more, NEVER, np.int64)])
+        new = self._since == NEVER
         stations = devices.evse_station[seen.rows.evse]
         at = np.flatnonzero(new[stations])
         earliest = np.full(devices.n_stations, NEVER, np.int64)
@@ -123,8 +126,9 @@ class Sites:
             if station >= 0:
                 first[station] = min(record.at.order, first.get(station, record.at.order))
         for station, order in sorted(first.items()):
-            if station not in self._since:
+            if new[station]:
                 self._since[station] = order
+                self._spoken += 1
                 self._of_site.setdefault(devices.station_site[station], []).append(station)
 
     def supply(self, station: int, e: Emission) -> None:
@@ -305,7 +309,7 @@ class Sites:
                 [s, e.start_ns, e.live, list(e.nodes), e.good_ns, e.end_ns] for s, e in self._events.items()
             ],
             "over": [[s, t] for s, t in self._over.items()],
-            "since": [[s, order] for s, order in self._since.items()],
+            "since": [[s, order] for s, order in enumerate(self._since.tolist()) if order != NEVER],
             "of_site": [[s, list(stations)] for s, stations in self._of_site.items()],
             "due_ns": self.due_ns,
         }
@@ -320,13 +324,17 @@ class Sites:
             for s, start, live, nodes, good, end in state["events"]
         }
         self._over = dict(state["over"])
-        self._since = dict(state["since"])
+        self._spoken = len(state["since"])
+        n = max((s + 1 for s, _ in state["since"]), default=16)
+        self._since = np.full(n, NEVER, np.int64)
+        for station, order in state["since"]:
+            self._since[station] = order
         self._of_site = {s: list(stations) for s, stations in state["of_site"]}
         self.due_ns = state["due_ns"]
 
     def nbytes(self) -> int:
-        """Return the bytes of state held (an estimate: 100 a station, 300 an affected one)."""
-        return 100 * len(self._since) + 300 * len(self._stations)
+        """Return the bytes of state held (an estimate: 40 a station, 300 an affected one)."""
+        return 40 * self._spoken + 300 * len(self._stations)
 
 
 def _together(causes: list[_Cause], window: int, slow: int, need: int) -> list[_Cause]:

@@ -148,6 +148,10 @@ def levels(known: NDArray[np.bool_], bad: NDArray[np.bool_]) -> I8:
 
 def greatest_current(rows: ReadingBatch) -> F64:
     """Return the greatest phase or output current of each reading, A, shape (n,); NaN without any."""
+    return rows.kept("greatest_current", lambda: _greatest_current(rows))
+
+
+def _greatest_current(rows: ReadingBatch) -> F64:
     found = [rows.column(c) for c in CURRENTS if rows.has(c)]
     if not found:
         return np.full(len(rows), np.nan)
@@ -162,5 +166,9 @@ def in_state_c(rows: ReadingBatch, least_a: float) -> NDArray[np.bool_]:
 
     A reading without any current is taken at the station's word (chargingState Charging).
     """
+    return rows.kept(f"in_state_c {least_a}", lambda: _in_state_c(rows, least_a))
+
+
+def _in_state_c(rows: ReadingBatch, least_a: float) -> NDArray[np.bool_]:
     amps = greatest_current(rows)
     return np.where(np.isnan(amps), (rows.state & CHARGING) != 0, amps >= least_a)

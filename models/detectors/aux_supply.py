@@ -18,7 +18,8 @@ from models.detecting import CLEAR, WARNING, DetectorSpec, EmissionArrays, Timel
 from models.devices import DeviceTable
 
 from ._base import columns, ns, require
-from ._kernels import NOTHING, ROOM, WATCH_BLANK, WATCH_FIELDS, Lasting, emit, watch
+from ._kernels import NOTHING, ROOM, Lasting, emit
+from ._slim import MOST_SAMPLES, SLIM_BLANK, SLIM_FIELDS, slim_watch
 from ._stations import StationDetector
 
 SPEC = DetectorSpec(
@@ -66,7 +67,7 @@ class Config:
             nominal_v=(1.0, 60.0),
             band=(0.001, 0.9),
             least_s=(0.0, 3600.0),
-            least_samples=(1, 1000),
+            least_samples=(1, MOST_SAMPLES),
             hold_s=(1.0, 86_400.0),
             gap_s=(1.0, 86_400.0),
         )
@@ -102,27 +103,28 @@ def _aux_kernel(
         far = abs(volts - limits.nominal_v)
         if (rec["n"] == 0 and rec["raised"] == 0) or far > abs(rec["worst_v"] - limits.nominal_v):
             rec["worst_v"] = volts
-        kind = watch(rec, time.time_ns[i], level, time.live[i], rule)
+        kind = slim_watch(rec, time.time_ns[i], level != 0, time.live[i], rule)
         if kind == NOTHING:
             continue
-        end = rec["good_ns"] if kind == CLEAR else time.time_ns[i]
+        end = rec["mark_ns"] if kind == CLEAR else time.time_ns[i]
         deviation = volts / limits.nominal_v - 1.0
         j = emit(
-            out, time.evse[i], kind, WARNING, rec["live"], rec["start_ns"], end,
+            out, time.evse[i], kind, WARNING, rec["live"], rec["since_ns"], end,
             time.order[i], time.effect_ns[i], abs(deviation) / (limits.high_v / limits.nominal_v - 1.0),
         )  # fmt: skip
         out.evidence[j, 0] = volts
         out.evidence[j, 1] = limits.nominal_v
         out.evidence[j, 2] = 100.0 * deviation
         out.evidence[j, 3] = rec["worst_v"]
-        out.evidence[j, 4] = (end - rec["start_ns"]) / 1e9
+        out.evidence[j, 4] = (end - rec["since_ns"]) / 1e9
     return n
 
 
 class _Detector(StationDetector):
     spec = SPEC
-    dtype: ClassVar[list[Any]] = [*WATCH_FIELDS, ("worst_v", "f8")]
-    blank: ClassVar[dict[str, Any]] = WATCH_BLANK | {"worst_v": np.nan}
+    version = 2
+    dtype: ClassVar[list[Any]] = [*SLIM_FIELDS, ("worst_v", "f8")]
+    blank: ClassVar[dict[str, Any]] = SLIM_BLANK | {"worst_v": np.nan}
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         # a value that is printed as the limit is within it

@@ -27,6 +27,8 @@ import statistics
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
+import numpy as np
+
 from models.batch import ReadingBatch
 from models.channels import CHANNEL_ID
 from models.detecting import (
@@ -171,9 +173,8 @@ class Config:
 
 @dataclass(slots=True)
 class _Judged:
-    """Where an EVSE stands."""
+    """Where an EVSE stands whose last estimate was too high, or of which something is raised."""
 
-    k: float | None = None  # last estimate, once warmed up
     since_ns: int = -1  # first estimate too high of the run, -1: none
     n: int = 0
     good_ns: int = -1  # first estimate below, while raised
@@ -210,10 +211,20 @@ class _Detector(RowDetector):
         self._estimates = Emissions()
         self._judged: dict[int, _Judged] = {}
         self._siblings: dict[int, list[int]] = {}  # site -> EVSEs with an estimate
+        #: last estimate of each EVSE; inf: not warmed up, NaN: none yet
+        self._k = np.full(16, np.nan)
         super().__init__(resume_state)
-        for site, row, *values in (resume_state or {"judged": []})["judged"]:
-            self._judged[row] = _Judged(*values)
+        for site, row, k, *values in (resume_state or {"judged": []})["judged"]:
             self._siblings.setdefault(site, []).append(row)
+            self._reserve(row + 1)
+            self._k[row] = np.inf if k is None else k
+            judged = _Judged(*values)
+            if judged != _Judged():
+                self._judged[row] = judged
+
+    def _reserve(self, n: int) -> None:
+        if n > len(self._k):
+            self._k = np.concatenate([self._k, np.full(max(n, 2 * len(self._k)) - len(self._k), np.nan)])
 
     def _run(self, start: int, rows: ReadingBatch, devices: DeviceTable, out: EmissionArrays) -> int:
         cable_c, outlet_c, *currents = columns(rows, SPEC.channels)
@@ -238,9 +249,10 @@ class _Detector(RowDetector):
     def process(self, seen: Observed, out: Emissions) -> None:
         """Take in one batch: estimates per EVSE, then judged one after the other in order of effect."""
         rows, found = seen.rows, self._estimates
-        self.table.reserve(seen.devices.n_evses)
-        if not any(rows.has(c) for c in _TEMPERATURES):
+        if rows.present.isdisjoint(_TEMPERATURES):
             return
+        self.table.reserve(seen.devices.n_evses)
+        self._reserve(seen.devices.n_evses)
         at = 0
         while (at := self._run(at, rows, seen.devices, found.arrays)) < len(rows):
             found.grow()
@@ -251,18 +263,17 @@ class _Detector(RowDetector):
     def _judge(self, item: Emission, devices: DeviceTable, out: Emissions) -> None:
         c, row, t, e = self._c, item.subject, item.time_ns, item.evidence
         site = devices.station_site[devices.evse_station[row]]
-        judged = self._judged.get(row)
-        if judged is None:
-            judged = self._judged[row] = _Judged()
+        if math.isnan(self._k[row]):
             self._siblings.setdefault(site, []).append(row)
         baseline = e.get("baseline", math.nan)
+        self._k[row] = e["k"] if baseline == baseline else math.inf
         median = self._median(row, site, devices)
-        judged.k = e["k"] if baseline == baseline else None
         low = e["k"] - c.sigmas * e["sigma"]
         extra = e["k"] - c.least_extra_k
         own = low >= c.own_ratio * baseline and extra >= baseline
         other = low >= c.sibling_ratio * median and extra >= median
         if own or other:
+            judged = self._judged.setdefault(row, _Judged())
             judged.good_ns = -1
             if judged.n == 0:
                 judged.since_ns = t
@@ -273,12 +284,23 @@ class _Detector(RowDetector):
                 judged.raised, judged.live = True, item.live
                 self._emit(item, judged, RAISE, t, baseline, median, out)
             return
+        suspect = self._judged.get(row)
+        if suspect is not None:
+            self._recover(suspect, item, baseline, median, out)
+
+    def _recover(
+        self, judged: _Judged, item: Emission, baseline: float, median: float, out: Emissions
+    ) -> None:
+        """Take in an estimate that is not too high."""
+        t = item.time_ns
         judged.n = 0
         if judged.raised:
             judged.good_ns = t if judged.good_ns < 0 else judged.good_ns
-            if t - judged.good_ns >= ns(c.hold_s):
+            if t - judged.good_ns >= ns(self._c.hold_s):
                 judged.raised = False
                 self._emit(item, judged, CLEAR, judged.good_ns, baseline, median, out)
+        if not judged.raised:
+            del self._judged[item.subject]
 
     def _median(self, row: int, site: int, devices: DeviceTable) -> float:
         """Return the median estimate of the siblings that are warmed up, NaN of too few."""
@@ -288,7 +310,7 @@ class _Detector(RowDetector):
             for other in self._siblings[site]
             if other != row
             and (devices.conn_type[other], devices.dc[other], devices.max_a[other]) == like
-            and (k := self._judged[other].k) is not None
+            and (k := float(self._k[other])) != math.inf
         ]
         return statistics.median(found) if len(found) >= self._c.least_siblings else math.nan
 
@@ -329,16 +351,23 @@ class _Detector(RowDetector):
     def snapshot(self) -> dict[str, Any]:
         """Return the whole state as plain data, copied."""
         names = _Judged.__slots__
+        none = _Judged()
         judged = [
-            [site, row, *(getattr(self._judged[row], name) for name in names)]
+            [
+                site,
+                row,
+                None if self._k[row] == math.inf else float(self._k[row]),
+                *(getattr(self._judged.get(row, none), name) for name in names),
+            ]
             for site, rows in self._siblings.items()
             for row in rows
         ]
         return super().snapshot() | {"judged": judged}
 
     def nbytes(self) -> int:
-        """Return the bytes of state held (an estimate of 150 an EVSE that has an estimate)."""
-        return super().nbytes() + 150 * len(self._judged)
+        """Return the bytes of state held (an estimate: 40 an EVSE that has one, 250 a suspect)."""
+        known = sum(len(rows) for rows in self._siblings.values())
+        return super().nbytes() + 8 * self.table.n + 40 * known + 250 * len(self._judged)
 
 
 def build(config: Config, resume_state: dict[str, Any] | None = None) -> RowDetector:

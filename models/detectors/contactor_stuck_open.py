@@ -25,7 +25,8 @@ from models.units import NO_TIME
 
 from ._base import RowDetector, columns, ns, require
 from ._connector import CURRENT_CHANNELS, Currents, flowing
-from ._kernels import NOTHING, ROOM, WATCH_BLANK, WATCH_FIELDS, Lasting, emit, watch
+from ._kernels import NOTHING, ROOM, Lasting, emit
+from ._slim import MOST_SAMPLES, SLIM_BLANK, SLIM_FIELDS, slim_watch
 
 SPEC = DetectorSpec(
     "contactor_stuck_open",
@@ -99,7 +100,7 @@ class Config:
             pilot_c_high_v=(6.6, 9.0),
             full_percent=(50.0, 100.0),
             taper_share=(0.0, 1.0),
-            least_samples=(1, 1000),
+            least_samples=(1, MOST_SAMPLES),
             least_s=(0.0, 3600.0),
             hold_s=(1.0, 86_400.0),
             gap_s=(1.0, 86_400.0),
@@ -173,14 +174,14 @@ def _open_kernel(
         level = _level(rec, t, time.state[i], amps, i, c, limits)
         if level == 0 and rec["n"] == 0 and rec["raised"] == 0:
             continue
-        kind = watch(rec, t, level, time.live[i], rule)
+        kind = slim_watch(rec, t, level != 0, time.live[i], rule)
         if kind == NOTHING:
             continue
-        end = rec["good_ns"] if kind == CLEAR else t
+        end = rec["mark_ns"] if kind == CLEAR else t
         j = emit(
-            out, e, kind, WARNING, rec["live"], rec["start_ns"], end, time.order[i], time.effect_ns[i], 1.0
+            out, e, kind, WARNING, rec["live"], rec["since_ns"], end, time.order[i], time.effect_ns[i], 1.0
         )
-        out.evidence[j, 2] = (end - rec["start_ns"]) / 1e9
+        out.evidence[j, 2] = (end - rec["since_ns"]) / 1e9
         if kind != CLEAR:
             out.evidence[j, 0] = amps
             out.evidence[j, 1] = rec["offered_a"]
@@ -191,13 +192,14 @@ def _open_kernel(
 
 class _Detector(RowDetector):
     spec = SPEC
+    version = 2
     dtype: ClassVar[list[Any]] = [
-        *WATCH_FIELDS,
+        *SLIM_FIELDS,
         ("offered_ns", "i8"),
         ("offered_a", "f8"),
         ("share", "f8"),  # last current of this charge that flowed, of the offer; NaN: none
     ]
-    blank: ClassVar[dict[str, Any]] = WATCH_BLANK | {
+    blank: ClassVar[dict[str, Any]] = SLIM_BLANK | {
         "offered_ns": NO_TIME,
         "offered_a": np.nan,
         "share": np.nan,

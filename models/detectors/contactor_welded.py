@@ -24,7 +24,8 @@ from models.detecting import CLEAR, CRITICAL, DetectorSpec, EmissionArrays, Time
 from models.devices import DeviceTable
 
 from ._base import RowDetector, columns, ns, require
-from ._kernels import NOTHING, ROOM, WATCH_BLANK, WATCH_FIELDS, Lasting, emit, watch
+from ._kernels import NOTHING, ROOM, Lasting, emit
+from ._slim import MOST_SAMPLES, SLIM_BLANK, SLIM_FIELDS, slim_watch
 
 SPEC = DetectorSpec(
     "contactor_welded",
@@ -81,7 +82,7 @@ class Config:
             output_v=(10.0, 500.0),
             power_w=(1.0, 10_000.0),
             pilot_idle_v=(6.6, 12.0),
-            least_samples=(1, 1000),
+            least_samples=(1, MOST_SAMPLES),
             least_s=(0.0, 3600.0),
             hold_s=(1.0, 86_400.0),
             gap_s=(1.0, 86_400.0),
@@ -141,15 +142,15 @@ def _contactor_kernel(
         level = 1 if _outside(rec, bits, columns.pilot_v[i], limits) and found > limit else 0
         if level == 0 and rec["n"] == 0 and rec["raised"] == 0:
             continue
-        kind = watch(rec, time.time_ns[i], level, time.live[i], rule)
+        kind = slim_watch(rec, time.time_ns[i], level != 0, time.live[i], rule)
         if kind == NOTHING:
             continue
-        end = rec["good_ns"] if kind == CLEAR else time.time_ns[i]
+        end = rec["mark_ns"] if kind == CLEAR else time.time_ns[i]
         j = emit(
-            out, e, kind, CRITICAL, rec["live"], rec["start_ns"], end,
+            out, e, kind, CRITICAL, rec["live"], rec["since_ns"], end,
             time.order[i], time.effect_ns[i], found / limit,
         )  # fmt: skip
-        out.evidence[j, 3] = (end - rec["start_ns"]) / 1e9
+        out.evidence[j, 3] = (end - rec["since_ns"]) / 1e9
         if kind != CLEAR:
             out.evidence[j, 0 if dc[e] != 0 else 1] = found
             out.evidence[j, 2] = limit
@@ -159,8 +160,9 @@ def _contactor_kernel(
 
 class _Detector(RowDetector):
     spec = SPEC
-    dtype: ClassVar[list[Any]] = [*WATCH_FIELDS, ("ended", "u1")]
-    blank = WATCH_BLANK
+    version = 2
+    dtype: ClassVar[list[Any]] = [("ended", "u1"), *SLIM_FIELDS]
+    blank = SLIM_BLANK
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._limits = _Limits(float(config.output_v), float(config.power_w), float(config.pilot_idle_v))

@@ -70,6 +70,8 @@ class Detector(RepeatDetector):
     def _record(self, record: Any, seen: Observed, out: Emissions) -> None:
         at = record.at
         if isinstance(record, Link):
+            # only gateways speak of their stations' links: most fleets need no record of a station
+            self.tables["station"].reserve(seen.devices.n_stations)
             rec = self.tables["station"].rows[record.station_row]
             if record.online and rec["lost"]:
                 live = at.live and at.recv_ns - record.time_ns <= self._live_max_age_ns

@@ -167,6 +167,24 @@ def _close(rec: Any, i: int, time: Timeline, limits: _Limits, out: EmissionArray
 
 
 @kernel
+def _ordinary(rec: Any, t: int, live: int, hertz: float, u_n: float, limits: _Limits) -> bool:
+    """Take in a reading of the open window that is near the nominal frequency; False: another one.
+
+    `_sample` does the same for every reading, but costs ten times as much: it is given all arrays.
+    """
+    nominal = _nominal(u_n, hertz)
+    if t // _TEN_NS != rec["window"] or nominal != rec["nominal"]:
+        return False
+    if not nominal - limits.below_hz <= hertz <= nominal + limits.above_hz:
+        return False
+    rec["sum_hz"] += hertz - nominal
+    rec["n"] += 1
+    rec["last_live"] = live
+    rec["far_n"] = 0
+    return True
+
+
+@kernel
 def _sample(
     rec: Any, i: int, time: Timeline, hertz: float, u_n: float, limits: _Limits, out: EmissionArrays
 ) -> None:
@@ -218,7 +236,9 @@ def _frequency_kernel(
         hertz = frequency_hz[i]
         if hertz >= limits.least_hz:  # false for NaN
             e = time.evse[i]
-            _sample(state[e], i, time, hertz, u_n_v[e] if declared[e] != 0 else np.nan, limits, out)
+            u_n = u_n_v[e] if declared[e] != 0 else np.nan
+            if not _ordinary(state[e], time.time_ns[i], time.live[i], hertz, u_n, limits):
+                _sample(state[e], i, time, hertz, u_n, limits, out)
     return n
 
 

@@ -22,7 +22,8 @@ from models.devices import DeviceTable
 from models.units import NO_TIME
 
 from ._base import RowDetector, columns, ns, require
-from ._kernels import NOTHING, ROOM, WATCH_BLANK, WATCH_FIELDS, Lasting, emit, watch
+from ._kernels import NOTHING, ROOM, Lasting, emit
+from ._slim import MOST_SAMPLES, SLIM_BLANK, SLIM_FIELDS, slim_watch
 from ._voltage import Inventory, inventory
 
 SPEC = DetectorSpec(
@@ -84,7 +85,7 @@ class Config:
             factor=(1.0, 3.0),
             margin_a=(0.0, 100.0),
             least_s=(0.0, 3600.0),
-            least_samples=(1, 1000),
+            least_samples=(1, MOST_SAMPLES),
             hold_s=(1.0, 86_400.0),
             gap_s=(1.0, 86_400.0),
             offered_max_age_s=(1.0, 86_400.0),
@@ -125,20 +126,20 @@ def _report(
     rec: Any, i: int, time: Timeline, kind: int, amps: float, phase: int, limit: float, out: EmissionArrays
 ) -> None:
     t = time.time_ns[i]
-    end = rec["good_ns"] if kind == CLEAR else t
+    end = rec["mark_ns"] if kind == CLEAR else t
     j = emit(
         out,
         time.evse[i],
         kind,
         WARNING,
         rec["live"],
-        rec["start_ns"],
+        rec["since_ns"],
         end,
         time.order[i],
         time.effect_ns[i],
         amps / limit,
     )
-    out.evidence[j, 3] = (end - rec["start_ns"]) / 1e9
+    out.evidence[j, 3] = (end - rec["since_ns"]) / 1e9
     if kind != CLEAR:
         out.evidence[j, 0] = amps
         out.evidence[j, 1] = rec["offered_a"]
@@ -182,7 +183,7 @@ def _current_kernel(
                 limit = rec["offered_a"] * limits.factor + limits.margin
                 level = 1 if amps > limit else 0
                 if level != 0 or rec["n"] != 0 or rec["raised"] != 0:
-                    kind = watch(rec, t, level, time.live[i], rule)
+                    kind = slim_watch(rec, t, level != 0, time.live[i], rule)
                     if kind != NOTHING:
                         _report(rec, i, time, kind, amps, phase, limit, out)
             i += 1
@@ -191,8 +192,9 @@ def _current_kernel(
 
 class _Detector(RowDetector):
     spec = SPEC
-    dtype: ClassVar[list[Any]] = [*WATCH_FIELDS, ("offered_ns", "i8"), ("offered_a", "f8")]
-    blank: ClassVar[dict[str, Any]] = WATCH_BLANK | {"offered_ns": NO_TIME, "offered_a": np.nan}
+    version = 2
+    dtype: ClassVar[list[Any]] = [*SLIM_FIELDS, ("offered_ns", "i8"), ("offered_a", "f8")]
+    blank: ClassVar[dict[str, Any]] = SLIM_BLANK | {"offered_ns": NO_TIME, "offered_a": np.nan}
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._limits = _Limits(float(config.factor), float(config.margin_a), ns(config.offered_max_age_s))

@@ -25,7 +25,8 @@ from models.devices import DeviceTable
 from models.units import NO_TIME
 
 from ._base import RowDetector, columns, ns, require
-from ._kernels import NOTHING, ROOM, WATCH_BLANK, WATCH_FIELDS, Lasting, emit, watch
+from ._kernels import NOTHING, ROOM, Lasting, emit
+from ._slim import MOST_SAMPLES, SLIM_BLANK, SLIM_FIELDS, slim_watch
 
 SPEC = DetectorSpec(
     "power_mismatch",
@@ -104,7 +105,7 @@ class Config:
             dc_least_a=(0.0, 1000.0),
             least_load=(0.0, 1.0),
             least_s=(0.0, 86_400.0),
-            least_samples=(1, 1000),
+            least_samples=(1, MOST_SAMPLES),
             hold_s=(1.0, 86_400.0),
             gap_s=(1.0, 86_400.0),
             factor_max_age_s=(1.0, 86_400.0),
@@ -203,12 +204,12 @@ def _judge(
     level = 1 if abs(deviation) > limits.share else 0
     if level == 0 and rec["n"] == 0 and rec["raised"] == 0:
         return
-    kind = watch(rec, t, level, time.live[i], rule)
+    kind = slim_watch(rec, t, level != 0, time.live[i], rule)
     if kind == NOTHING:
         return
-    end = rec["good_ns"] if kind == CLEAR else t
+    end = rec["mark_ns"] if kind == CLEAR else t
     j = emit(
-        out, time.evse[i], kind, WARNING, rec["live"], rec["start_ns"], end,
+        out, time.evse[i], kind, WARNING, rec["live"], rec["since_ns"], end,
         time.order[i], time.effect_ns[i], abs(deviation) / limits.share,
     )  # fmt: skip
     out.evidence[j, 0] = power
@@ -216,7 +217,7 @@ def _judge(
     out.evidence[j, 2] = 100.0 * deviation
     out.evidence[j, 3] = 100.0 * limits.share
     out.evidence[j, 4] = amps
-    out.evidence[j, 5] = (end - rec["start_ns"]) / 1e9
+    out.evidence[j, 5] = (end - rec["since_ns"]) / 1e9
 
 
 @kernel
@@ -265,8 +266,9 @@ def _mismatch_kernel(
 
 class _Detector(RowDetector):
     spec = SPEC
-    dtype: ClassVar[list[Any]] = [*WATCH_FIELDS, ("factor_ns", "i8"), ("factor", "f8")]
-    blank: ClassVar[dict[str, Any]] = WATCH_BLANK | {"factor_ns": NO_TIME, "factor": np.nan}
+    version = 2
+    dtype: ClassVar[list[Any]] = [*SLIM_FIELDS, ("factor_ns", "i8"), ("factor", "f8")]
+    blank: ClassVar[dict[str, Any]] = SLIM_BLANK | {"factor_ns": NO_TIME, "factor": np.nan}
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._limits = _Limits(

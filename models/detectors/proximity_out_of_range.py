@@ -21,7 +21,8 @@ from models.units import NO_TIME
 
 from ._base import RowDetector, columns, ns, require
 from ._connector import TYPE_1, TYPE_1_COMBO
-from ._kernels import NOTHING, ROOM, WATCH_BLANK, WATCH_FIELDS, Lasting, emit, watch
+from ._kernels import NOTHING, ROOM, Lasting, emit
+from ._slim import MOST_SAMPLES, SLIM_BLANK, SLIM_FIELDS, slim_watch
 
 SPEC = DetectorSpec(
     "proximity_out_of_range",
@@ -66,7 +67,7 @@ class Config:
             self,
             low_v=(0.0, 5.0),
             high_v=(0.0, 5.0),
-            least_samples=(1, 1000),
+            least_samples=(1, MOST_SAMPLES),
             episodes_window_s=(1.0, 86_400.0),
             hold_s=(1.0, 86_400.0),
             gap_s=(1.0, 86_400.0),
@@ -136,19 +137,19 @@ def _proximity_kernel(
         level = _level(rec, t, outside, limits)
         if level == 0 and rec["raised"] == 0:
             continue
-        kind = watch(rec, t, level, time.live[i], rule)
+        kind = slim_watch(rec, t, level != 0, time.live[i], rule)
         if kind == NOTHING:
             continue
         episodes = _episodes(rec, t, limits.window_ns)
         if kind != CLEAR and episodes == 3:  # the third last is where it began
-            rec["start_ns"] = min(rec["start_ns"], rec["third_ns"])
+            rec["since_ns"] = min(rec["since_ns"], rec["third_ns"])
         elif kind != CLEAR:
-            rec["start_ns"] = min(rec["start_ns"], rec["first_ns"])
-        end = rec["good_ns"] if kind == CLEAR else t
+            rec["since_ns"] = min(rec["since_ns"], rec["first_ns"])
+        end = rec["mark_ns"] if kind == CLEAR else t
         j = emit(
-            out, e, kind, WARNING, rec["live"], rec["start_ns"], end, time.order[i], time.effect_ns[i], 1.0
+            out, e, kind, WARNING, rec["live"], rec["since_ns"], end, time.order[i], time.effect_ns[i], 1.0
         )
-        out.evidence[j, 4] = (end - rec["start_ns"]) / 1e9
+        out.evidence[j, 4] = (end - rec["since_ns"]) / 1e9
         if kind != CLEAR:
             out.evidence[j, 0] = volts
             out.evidence[j, 1] = limits.low
@@ -159,15 +160,16 @@ def _proximity_kernel(
 
 class _Detector(RowDetector):
     spec = SPEC
+    version = 2
     dtype: ClassVar[list[Any]] = [
-        *WATCH_FIELDS,
+        *SLIM_FIELDS,
         ("seen_ns", "i8"),  # last sample
         ("first_ns", "i8"),  # begin of the last episode
         ("second_ns", "i8"),  # of the one before
         ("third_ns", "i8"),
         ("n_out", "i4"),  # samples outside in a row, counted up to the limit
     ]
-    blank: ClassVar[dict[str, Any]] = WATCH_BLANK | {
+    blank: ClassVar[dict[str, Any]] = SLIM_BLANK | {
         "seen_ns": NO_TIME,
         "first_ns": NO_TIME,
         "second_ns": NO_TIME,

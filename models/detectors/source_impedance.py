@@ -250,9 +250,9 @@ class Detector:
 
     def process(self, seen: Observed, out: Emissions) -> None:
         """Take in one batch and emit what changed."""
-        self._evses.reserve(seen.devices.n_evses)
-        self._sites.reserve(seen.devices.n_sites)
-        if len(seen.rows) and any(seen.rows.has(channel) for channel in _AMPS):
+        if len(seen.rows) and not seen.rows.present.isdisjoint(_AMPS):
+            self._evses.reserve(seen.devices.n_evses)
+            self._sites.reserve(seen.devices.n_sites)
             self._run(seen.rows, seen.devices, out)
 
     def _run(self, rows: ReadingBatch, devices: DeviceTable, out: Emissions) -> None:

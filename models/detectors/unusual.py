@@ -36,7 +36,8 @@ from models.learned.shapes import Nets, Shape, blank_nets, load_nets, saved_nets
 from models.learned.vigilance import ensemble_step
 
 from ._base import RowDetector, Table, ns, require, slots
-from ._kernels import NOTHING, ROOM, WATCH_BLANK, WATCH_FIELDS, Lasting, emit, watch
+from ._kernels import NOTHING, ROOM, Lasting, emit
+from ._slim import SLIM_BLANK, SLIM_FIELDS, slim_watch
 from ._unusual import BLOCK_BLANK, BLOCK_FIELDS, LEVEL_BLANK, LEVEL_FIELDS, Levels, level_step, take_sample
 
 _DEFAULT = "Temperature/Cable"
@@ -239,13 +240,13 @@ def _unusual_kernel(
         level = 1 if found.at[0] >= 0 else 0
         if level == 0 and rec["raised"] == 0:
             continue
-        kind = watch(rec, t, level, time.live[i], rule)
+        kind = slim_watch(rec, t, level != 0, time.live[i], rule)
         if kind == NOTHING:
             continue
-        end = rec["good_ns"] if kind == CLEAR else t
+        end = rec["mark_ns"] if kind == CLEAR else t
         score = 1.0 if kind == CLEAR else found.evidence[5]
         j = emit(
-            out, e, kind, INFO, rec["live"], rec["start_ns"], end, time.order[i], time.effect_ns[i], score
+            out, e, kind, INFO, rec["live"], rec["since_ns"], end, time.order[i], time.effect_ns[i], score
         )
         if kind != CLEAR:
             out.evidence[j, 0] = found.at[0]
@@ -256,8 +257,9 @@ def _unusual_kernel(
 
 class _Detector(RowDetector):
     spec = SPEC
-    dtype: ClassVar[list[Any]] = WATCH_FIELDS
-    blank: ClassVar[dict[str, Any]] = WATCH_BLANK
+    version = 2
+    dtype: ClassVar[list[Any]] = SLIM_FIELDS
+    blank: ClassVar[dict[str, Any]] = SLIM_BLANK
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._lists = (channels(config.levels, "levels"), channels(config.shapes, "shapes"))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PARTS = ("flow", "pricing", "drain", "latency")
+PARTS = ("flow", "scale", "start", "pricing", "drain", "latency")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +79,11 @@ def _everything(args: argparse.Namespace, config: Any, say: Callable[[str], None
     figures: dict[str, Any] = {"machine": bench.machine()}
     wanted = (args.only,) if args.only else PARTS
     if "flow" in wanted:
-        figures |= bench.whole_bench(config, args.runs, args.readings, say)
+        figures |= bench.flows(config, args.runs, args.readings, say)
+    if "scale" in wanted:
+        figures |= bench.scale(config, args.readings, say)
+    if "start" in wanted:
+        figures |= bench.start_times(say)
     if "pricing" in wanted:
         figures["pricing"] = {name: round(value) for name, value in bench_pricing.figures().items()}
     if not {"drain", "latency"} & set(wanted):
