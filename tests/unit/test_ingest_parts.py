@@ -66,6 +66,15 @@ def test_shards_follow_the_site() -> None:
     assert Sharder(ROUTER, 8).assign(oversize).tolist() == [ALL_SHARDS]
 
 
+def test_what_concerns_the_fleet_goes_to_the_control_shard_alone() -> None:
+    topics = ("_ctl/station", "_op/campaign", "_op/firmware", "_op/command", "_op/other")
+    body = b'{"site":"depot"}'
+    frame = frame_of(*((f"evt/v1/{topic}", body) for topic in topics), ("evt/v1/_op/other", b"{}"))
+    depot = shard_of("depot", 8)
+    assert Sharder(ROUTER, 8).assign(frame).tolist() == [8, 8, 8, depot, depot, ALL_SHARDS]
+    assert sorted(Sharder(ROUTER, 8).split(frame)) == [*range(8), 8]
+
+
 names = st.sampled_from(["evt/v1/a/n/up/x", "evt/v1/b/n/up/x", "evt/v1/c/n/up/x", "evt/v1/_op/all", "odd"])
 
 

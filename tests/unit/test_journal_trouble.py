@@ -331,3 +331,20 @@ def test_columns_of_a_frame_that_came_back_do_not_share_memory_with_the_file(tmp
         again = reader.read(0, 0)
         assert again is not None
         assert np.array_equal(again[1].recv_ns, [1, 2, 3])
+
+
+def test_a_journal_made_before_gets_its_control_shard_and_keeps_its_messages(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    with JournalWriter(path, 2) as writer:
+        writer.append({1: Frame.build(make([1], 1))})
+    for _ in range(2):
+        with JournalWriter(path, 2, control=True) as writer, JournalReader(path) as reader:
+            assert reader.ends() == {0: 0, 1: 1, 2: 0}
+            assert reader.read(1, 0) is not None
+            assert writer.next_offset(2) == 0
+    with JournalWriter(path, 2, control=True) as writer:
+        writer.append({2: Frame.build(make([2], 2))})
+    with pytest.raises(StorageError, match="created with 2 shards and 3 were asked for"):
+        JournalWriter(path, 3, control=True)
+    with JournalWriter(path, 2) as writer:  # a caller that knows nothing of it leaves it alone
+        assert writer.next_offset(2) == 1
