@@ -42,6 +42,7 @@ def _columns() -> list[Column[int] | Column[str]]:
         Column("changed_ms", BigInteger, nullable=False),
         Column("shard", BigInteger, nullable=False),
         Column("order", BigInteger, nullable=False),
+        Column("note", Text, nullable=False),
     ]
 
 

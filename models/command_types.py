@@ -118,6 +118,7 @@ class Command(msgspec.Struct, kw_only=True):
     ended_ms: int | None = None
     due_ms: int = 0  # when to look at it again; of an ended one: when to forget it
     status: str = ""
+    reason: str = ""  # why it ended as it did
 
 
 def outgoing(command: Command, now_ms: int) -> Outgoing:
@@ -140,9 +141,8 @@ def row_of(
     event: str,
     now_ms: int,
     place: tuple[int, int],
-    reason: str = "",
+    note: str = "",
     answer: dict[str, Any] | None = None,
-    status: str | None = None,
 ) -> CommandRow:
     """Return the row that tells of the newest change of `command`; `place` is (shard, order)."""
     ask = command.ask
@@ -166,10 +166,11 @@ def row_of(
         ended_ms=command.ended_ms,
         sends=command.sends,
         answers=command.answers,
-        status=command.status if status is None else status,
+        status=command.status,
         answer=answer or {},
-        reason=reason,
+        reason=command.reason,
         changed_ms=now_ms,
         shard=place[0],
         order=place[1],
+        note=note,
     )

@@ -138,7 +138,7 @@ class CommandBook:
             self._step(command, event, now_ms, why, body)
         elif command.answers <= _TOLD_ANSWERS:
             late = "it was never sent" if is_open(command.state) else f"it was {command.state} before"
-            self._tell(command, event, now_ms, f"an answer that counts no more: {late}", body, status)
+            self._tell(command, event, now_ms, f"{status}: an answer that counts no more: {late}", body)
         return True
 
     def came_back(self, site: str, station: str, rebooted: bool, now_ms: int, order: int) -> None:
@@ -258,12 +258,13 @@ class CommandBook:
         if is_open(command.state):
             self._tell(command, event, now_ms, reason, answer)
             return
+        command.reason = reason
         cmd_id = command.ask.cmd_id
         self._unline(command)
         self._ended[cmd_id] = self._open.pop(cmd_id)
         command.ended_ms = now_ms
         self._watch(command, now_ms + self.config.remember_ms)
-        self._tell(command, event, now_ms, reason, answer)
+        self._tell(command, event, now_ms, "", answer)
         if len(self._ended) > self.config.remember:
             del self._ended[next(iter(self._ended))]
         self._go_on((command.ask.site, command.ask.station), now_ms)
@@ -297,13 +298,12 @@ class CommandBook:
         command: Command,
         event: str,
         now_ms: int,
-        reason: str = "",
+        note: str = "",
         answer: dict[str, Any] | None = None,
-        status: str | None = None,
     ) -> None:
         command.change += 1
         place = (self.shard, self._order)
-        self.rows.append(row_of(command, event, now_ms, place, reason, answer, status))
+        self.rows.append(row_of(command, event, now_ms, place, note, answer))
 
     # -- what is known -----------------------------------------------------------------------------
 

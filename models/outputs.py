@@ -284,8 +284,8 @@ class CommandRow(msgspec.Struct, frozen=True, kw_only=True):
     of journaled time.
 
     `body` is the OCPP 2.0.1 request without its secrets, `answer` what the station said beside its status.
-    `reason` says in words
-    why it ended as it did, or why an answer counts no more.
+    `reason` says in words why it ended as it did; `note` what this change alone was about, such as an answer
+    that counts no more.
     """
 
     cmd_id: str
@@ -313,6 +313,7 @@ class CommandRow(msgspec.Struct, frozen=True, kw_only=True):
     changed_ms: int
     shard: int
     order: int
+    note: str = ""
 
 
 class Publish(msgspec.Struct, frozen=True, kw_only=True):

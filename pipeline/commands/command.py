@@ -144,7 +144,7 @@ def _one(reader: Any, config: Any, args: argparse.Namespace) -> None:
             f"  id      {found['cmd_id']}\n  cause   {found['cause']}\n  body    {json.dumps(found['body'])}"
         )
         for change in found["changes"]:
-            told = " ".join(word for word in (change["status"], change["reason"]) if word)
+            told = change["note"] or change["reason"] or change["status"]
             print(f"  {_utc(change['changed_ms'])}  {change['event']:<9} {change['state']:<9} {told}")
 
 

@@ -82,8 +82,8 @@ def test_the_first_answer_stands_and_later_ones_are_told() -> None:
     assert {row.state for row in desk.rows if row.change > 2} == {"rejected"}
     told = [row for row in desk.rows if row.event == "accept"]
     assert len(told) == 7  # bounded: a station cannot fill the ledger
-    assert told[0].status == "Accepted"
-    assert "counts no more" in told[0].reason
+    assert told[0].note == "Accepted: an answer that counts no more: it was rejected before"
+    assert (told[0].status, told[0].reason) == ("Rejected", "Rejected")
     assert desk.book.get(cmd).answers == 21  # type: ignore[union-attr]
 
 
