@@ -82,6 +82,7 @@ def test_above_the_band_raises_only_under_the_offer_of_the_first_minutes() -> No
     ("share", "change"),
     [
         (0.3, {"Current.Offered": 5.0}),  # throttled: no more than that is offered
+        (0.2, {"Current.Offered": 3.5}),  # below the band's lower edge of a quarter, but so is the offer
         (0.4, {"Current.Offered": None}),  # nobody knows what is offered
         (0.4, {"state": INSIDE | SUSPENDED_EV}),
         (0.02, {}),  # a full car that stays, asleep
