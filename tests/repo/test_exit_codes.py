@@ -9,6 +9,7 @@ import pytest
 
 from connectors import operator
 from models import errors, plugins
+from models.command_check import CommandRefused
 from models.firmware import FirmwareError
 from pipeline import cli
 
@@ -59,6 +60,7 @@ def test_every_error_of_the_tree_has_a_code() -> None:
             errors.SnapshotError,
             errors.TariffError,
             FirmwareError,
+            CommandRefused,
         }, kind
 
 

@@ -249,12 +249,13 @@ def test_no_node_gets_onto_the_listener_of_services_nor_the_other_way(secured: S
 
 @pytest.mark.server
 def test_a_node_cannot_take_over_the_session_of_another(secured: Secured) -> None:
-    with clients(secured, "S1/N1") as (victim,):
-        thief = secured.connect("S1/N2", client_id="S1/N1")
-        assert thief.publish("evt/v1/S1/N2/up/meter")
-        assert not victim.lost.wait(0.3)
-        assert victim.publish("evt/v1/S1/N1/up/meter")
-        thief.close()
+    victim = secured.connect("S1/N1", client_id="same")
+    thief = secured.connect("S1/N2", client_id="same")
+    assert thief.publish("evt/v1/S1/N2/up/meter")
+    assert not victim.lost.wait(0.3)
+    assert victim.publish("evt/v1/S1/N1/up/meter")
+    thief.close()
+    victim.close()
 
 
 def _log_in(secured: Secured, context: ssl.SSLContext) -> None:
