@@ -10,6 +10,7 @@ from typing import Any, Final
 from connectors.ledger_reader import LedgerReader
 from connectors.status import read_status, status_path
 from models.errors import ChargestreamError
+from models.learned.running import problems as model_problems
 from models.units import NS_PER_MS
 
 from .recent import Recent
@@ -201,6 +202,8 @@ def _process_problems(process: Process) -> list[str]:
             f"{process.name} left out {shed / 1e6:,.1f} MB of points for InfluxDB since its start: its "
             "outbox is full. Billing and findings go on; a replay fills the gap"
         )
+    for entry in process.status.get("models", []):
+        found += [f"{process.name}, {words}" for words in model_problems(entry)]
     return found
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from connectors.api.health import Process, _process_problems
 from connectors.status import write_status
 from models.errors import ConfigError
 from models.learned import catalogue, drift, power_training, running, trees
@@ -180,6 +181,10 @@ def test_running_state_adds_up_over_shards_and_names_drift(made: PowerModel) -> 
     assert "no longer fits" in running.problems(other)[0]
     (asked,) = running.merged(running.merged([entry(made, small, refused="zz")]))
     assert "asked for model zz" in running.problems(asked)[0]
+    worker = Process("worker-00", "running", None, None, {"models": [other]}, 0)
+    assert [words.split(" no ")[0] for words in _process_problems(worker)] == [
+        f"worker-00, learned_power: model {made.model_id}"
+    ]
 
 
 def test_a_tally_is_the_same_however_sessions_come(made: PowerModel) -> None:
