@@ -69,6 +69,19 @@ interval_revisions: Final = Table(
     sqlite_with_rowid=False,
 )
 
+# Energy of all EVSEs of a site in a quarter hour; those without energy are counted, and 0 in the sum.
+site_quarters: Final = Table(
+    "site_quarters",
+    metadata,
+    Column("site", String, primary_key=True),
+    Column("start_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("energy_mwh", BigInteger, nullable=False),
+    Column("evses", BigInteger, nullable=False),
+    Column("evses_missing", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 
 def _finding_columns() -> list[Column[str] | Column[int] | Column[float] | Column[bool]]:
     """Return everything of a finding change but its key; new `Column` objects for each table."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Connection, inspect, select, update
+from sqlalchemy import Connection, select, update
 
 from . import _ledger_tables as t
+from ._ledger_sums import create_sums
 from ._ledger_views import views
 
 # What earlier versions lack beyond whole tables and views, which are created when absent.
@@ -32,8 +33,8 @@ def upgrade(db: Connection, dialect: str) -> None:
     for statement in statements:
         db.exec_driver_sql(statement)
     t.metadata.create_all(db)
-    there = set(inspect(db).get_view_names())
+    create_sums(db)
     for name, select_text in views(dialect).items():
-        if name not in there:
-            db.exec_driver_sql(f"CREATE VIEW {name} AS {select_text}")
+        db.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
+        db.exec_driver_sql(f"CREATE VIEW {name} AS {select_text}")
     db.execute(update(t.meta).where(t.meta.c.name == "schema_version").values(value=str(t.SCHEMA_VERSION)))

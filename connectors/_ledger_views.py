@@ -52,21 +52,21 @@ def views(dialect: str) -> dict[str, str]:
             FROM intervals GROUP BY site, station, evse, {day}""",
         "v_energy_month_site": f"""
             WITH quarters AS (
-                SELECT site, start_ms, sum(energy_mwh) AS mwh, count(*) AS evse_quarters,
-                    sum(CASE WHEN energy_mwh IS NULL THEN 1 ELSE 0 END) AS missing
-                FROM intervals GROUP BY site, start_ms
-            ), placed AS (
-                SELECT q.*, m.month, m.time_zone, row_number() OVER (
-                    PARTITION BY q.site, m.month ORDER BY coalesce(q.mwh, 0) DESC, q.start_ms) AS place
-                FROM quarters q JOIN site_months m
-                    ON m.site = q.site AND q.start_ms >= m.start_ms AND q.start_ms < m.end_ms
+                SELECT q.site, q.start_ms, q.evses, q.evses_missing, m.month, m.time_zone,
+                    CASE WHEN q.evses > q.evses_missing THEN q.energy_mwh END AS mwh
+                FROM site_months m JOIN site_quarters q
+                    ON q.site = m.site AND q.start_ms >= m.start_ms AND q.start_ms < m.end_ms
+            ), months AS (
+                SELECT site, month, min(time_zone) AS time_zone, sum(mwh) AS mwh, sum(evses) AS quarters,
+                    sum(evses_missing) AS missing, max(mwh) AS peak
+                FROM quarters GROUP BY site, month
             )
-            SELECT site, month, min(time_zone) AS time_zone, {wh("sum(mwh)")} AS energy_wh,
-                CAST(sum(evse_quarters) AS bigint) AS quarters,
-                CAST(sum(missing) AS bigint) AS quarters_missing,
-                {wh("(4 * max(CASE WHEN place = 1 THEN mwh END))")} AS peak_w,
-                max(CASE WHEN place = 1 THEN start_ms END) AS peak_start_ms
-            FROM placed GROUP BY site, month""",
+            SELECT m.site, m.month, m.time_zone, {wh("m.mwh")} AS energy_wh,
+                CAST(m.quarters AS bigint) AS quarters, CAST(m.missing AS bigint) AS quarters_missing,
+                {wh("(4 * m.peak)")} AS peak_w,
+                (SELECT min(q.start_ms) FROM quarters q
+                    WHERE q.site = m.site AND q.month = m.month AND q.mwh = m.peak) AS peak_start_ms
+            FROM months m""",
         "v_sessions_billable": f"""
             SELECT site, station, evse, connector, transaction_id, revision, start_ms, end_ms,
                 {utc("start_ms", second)} AS start_utc, {utc("end_ms", second)} AS end_utc,

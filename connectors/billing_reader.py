@@ -273,27 +273,31 @@ class BillingReader:
 
     def quarters(self, choice: Choice, limit: int) -> list[Row]:
         """Return the energy of each site and quarter hour, by site and start."""
-        c = t.intervals.c
-        missing = func.count() - func.count(c.energy_mwh)
+        q = t.site_quarters
+        c = q.c
+        energy = case((c.evses > c.evses_missing, c.energy_mwh)).label("energy_mwh")
         query = (
-            select(
-                c.site, c.start_ms, func.sum(c.energy_mwh).label("energy_mwh"),
-                func.count().label("evses"), missing.label("evses_missing"),
-                func.max(c.revision).label("revision"),
-            )
-            .where(*_conditions(t.intervals, choice, ""), *_times(c.start_ms, choice))
-            .group_by(c.site, c.start_ms)
+            select(c.site, c.start_ms, energy, c.evses, c.evses_missing, c.revision)
+            .where(*_conditions(q, choice, ""), *_times(c.start_ms, choice))
             .order_by(c.site, c.start_ms)
             .limit(limit)
-        )  # fmt: skip
+        )
         with self.connected() as db:
-            return [_whole(dict(row), "energy_mwh") for row in db.execute(query).mappings()]
+            return [dict(row) for row in db.execute(query).mappings()]
+
+    def newest_quarter(self, site: str) -> int | None:
+        """Return the start of the newest quarter hour of a site, None if it has none."""
+        c = t.site_quarters.c
+        with self.connected() as db:
+            return db.execute(select(func.max(c.start_ms)).where(c.site == site)).scalar()
 
     def months(self, choice: Choice) -> list[Row]:
         """Return ``v_energy_month_site``: energy and peak of each site and month in the site's own time."""
-        query = "SELECT * FROM v_energy_month_site ORDER BY site, month"
+        only = " WHERE site = :site" if choice.site else ""
+        query = text(f"SELECT * FROM v_energy_month_site{only} ORDER BY site, month")  # noqa: S608
         with self.connected() as db:
-            rows = [dict(row) for row in db.execute(text(query)).mappings()]
+            found = db.execute(query, {"site": choice.site} if choice.site else {}).mappings()
+            rows = [dict(row) for row in found]
         return [
             row | {name: None if row[name] is None else str(row[name]) for name in ("energy_wh", "peak_w")}
             for row in rows

@@ -46,6 +46,7 @@ from . import _ledger_reactions as r
 from . import _ledger_tables as t
 from ._ledger_account import AccountBook
 from ._ledger_engine import open_engine, parse_url, shown, translated
+from ._ledger_sums import create_sums
 from ._ledger_upgrade import upgrade
 from ._ledger_views import views
 from .site_months import note_months
@@ -289,6 +290,7 @@ class Ledger:
                 check_version(db, shown(self.url))
                 return
             t.metadata.create_all(db)
+            create_sums(db)
             for name, select_text in views(self._engine.dialect.name).items():
                 db.exec_driver_sql(f"CREATE VIEW {name} AS {select_text}")
             db.execute(insert(t.meta), {"name": "schema_version", "value": str(t.SCHEMA_VERSION)})

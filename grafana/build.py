@@ -15,6 +15,7 @@ from typing import Final
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
+from ._billing import billing
 from ._campaigns import campaigns
 from ._fleet import fleet
 from ._pipeline import pipeline
@@ -24,6 +25,7 @@ FOLDER: Final = Path(__file__).parent / "dashboards"
 DASHBOARDS: Final[Mapping[str, Callable[[], Dashboard]]] = {
     "fleet": fleet,
     "station": station,
+    "billing": billing,
     "pipeline": pipeline,
     "campaigns": campaigns,
 }

@@ -130,7 +130,7 @@ def look_around(tx: Tx, others: Sequence[Tx], read: Point | None, meter_since_ns
     reading or of another transaction, is what a begin is checked against.
     """
     begins = tx.begins_ns
-    following = [o for o in others if o.start_ns is not None and o.begins_ns > begins]
+    following = [o for o in others if o.begins_ns > begins]
     tx.next_start_ns, tx.next_begin_mwh = None, 0
     if following:
         after = min(following, key=lambda o: (o.begins_ns, o.tx_id))

@@ -53,6 +53,9 @@ def judge(tx: Tx) -> Verdict:
         v.decide("the station restarted while the transaction ran", boots=tx.boots)
     for decision in tx.set_aside:
         v.decide("a decision set aside, since a message changed what it was about", set_aside=decision)
+    if tx.gone:
+        reason = "told of again after it was forgotten" + (": its bill stands" if tx.gone_billed else "")
+        v.doubt("late", reason, revision=tx.gone)
     if tx.evse_row < 0:
         v.doubt("missing_started", "no message says at which EVSE it was")
     _end(tx, v)

@@ -85,6 +85,8 @@ class TransactionConfig:
         How long a final transaction is kept for messages that come late.
     keep_max : int
         Final transactions kept per shard at most.
+    gone_max : int
+        Forgotten ones of which a shard still knows the revision at most, the newest ones.
     """
 
     settle_ns: int = 120 * NS_PER_S
@@ -93,6 +95,7 @@ class TransactionConfig:
     cost_ns: int = 60 * NS_PER_S
     keep_ns: int = 8 * 86_400 * NS_PER_S
     keep_max: int = 50_000
+    gone_max: int = 20_000
 
 
 class Point(msgspec.Struct, array_like=True):
@@ -160,6 +163,8 @@ class Tx(msgspec.Struct, kw_only=True):
     due_ns: int = 0  # journaled time at which it is looked at again, 0 = never
     state: str = OPEN
     final: bool = False  # was complete or in review once
+    gone: int = 0  # its revision when it was forgotten; a message came after that
+    gone_billed: bool = False  # it was billed before it was forgotten
     decision: dict[str, Any] | None = None
     billed: bytes = b""  # the figures of the newest bill
     set_aside: list[dict[str, Any]] = []  # decisions on what messages changed since

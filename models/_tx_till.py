@@ -78,8 +78,8 @@ class Till:
 
     def bill(self, tx: Tx, verdict: Verdict, row: SessionRow, devices: DeviceTable, now: int) -> SessionRow:
         """Return a session with its price; bills and the last cost are among the takings."""
-        if self._cashier is None:
-            return row
+        if self._cashier is None or tx.gone_billed:
+            return row  # a second bill without the credit of the first would charge twice
         row, cdrs = with_bill(self._cashier, tx, verdict, row, devices, now)
         self._takings.cdrs += cdrs
         price = row.body.get("price")

@@ -6,8 +6,11 @@ so the same stream gives the same bytes however it is cut into batches.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +34,8 @@ from .lineprotocol import (
     quote,
     texts,
 )
-from .outputs import FindingChange, IntervalRow, RollupRows
+from .ocpi_objects import read_json
+from .outputs import CdrRow, FindingChange, IntervalRow, RollupRows
 from .schema import MEASUREMENTS, NO_TAG, ROLLUP_MEASUREMENT, FieldSpec
 from .units import NS_PER_MS, wh_text
 
@@ -142,6 +146,41 @@ def campaign_lines(told: Sequence[CampaignProgress]) -> bytes:
     return _lines(lines)
 
 
+def bill_lines(bills: Sequence[CdrRow]) -> bytes:
+    """Return ``ev_bill`` lines, one a bill or credit.
+
+    Bills of one EVSE and millisecond are told apart by nanoseconds that follow from their id.
+    """
+    lines = []
+    for bill in bills:
+        body = read_json(bill.body)
+        sign = -1 if bill.credit else 1
+        excl, incl = _totals(body["total_cost"])
+        evse = str(body.get("cdr_location", {}).get("evse_uid", "")).rpartition("-")[2]
+        tags = {"evse": evse if evse.isdecimal() else "", "site": bill.site, "station": bill.station}
+        fields: dict[str, Value] = {
+            "total_excl": float(excl),
+            "total_incl": float(incl),
+            "energy_wh": sign * float(Decimal(body.get("total_energy") or 0) * 1000),
+            "currency": body.get("currency"),
+            "credit": int(bill.credit),
+            "cdr_id": bill.id,
+            "transaction_id": bill.transaction_id,
+        }
+        below = int.from_bytes(hashlib.blake2b(bill.id.encode(), digest_size=4).digest(), "big") % NS_PER_MS
+        lines.append(encode_point("ev_bill", tags, fields, bill.last_updated_ms * NS_PER_MS + below))
+    return _lines(lines)
+
+
+def _totals(cost: dict[str, Any]) -> tuple[Decimal, Decimal]:
+    """Return a CDR's total without and with tax, of either version; signed as they stand."""
+    if "before_taxes" in cost:
+        net = Decimal(cost["before_taxes"])
+        return net, net + sum((Decimal(tax["amount"]) for tax in cost.get("taxes") or []), Decimal(0))
+    net = Decimal(cost["excl_vat"])
+    return net, Decimal(cost.get("incl_vat", net) or 0)
+
+
 class PointEncoder:
     """Encodes the outputs of one shard, by the names in its device table.
 
@@ -226,6 +265,10 @@ class PointEncoder:
     def findings(self, changes: Sequence[FindingChange]) -> bytes:
         """Return ``ev_finding`` lines, one a change; see `finding_lines`."""
         return finding_lines(changes)
+
+    def bills(self, rows: Sequence[CdrRow]) -> bytes:
+        """Return ``ev_bill`` lines, one a bill or credit; see `bill_lines`."""
+        return bill_lines(rows)
 
     def _series(self) -> Texts:
         n = self._devices.n_evses

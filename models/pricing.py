@@ -260,14 +260,15 @@ def _rule(whole: Price, draft: Draft, period: Period) -> str:
     local = dt.datetime.fromtimestamp(period.start_ms // 1000, whole.tariff.zone).strftime(
         "%a %Y-%m-%d %H:%M:%S"
     )
+    article = "an" if name[0] in "aeiou" else "a"
     found = draft.candidate
     if found is None:
         return f"no element has an active {name} price at {local}: free"
     if found.condition is None:
-        words = f"element {found.element} is the first with a {name} price and has no restrictions"
+        words = f"element {found.element} is the first with {article} {name} price and has no restrictions"
     else:
         words = (
-            f"element {found.element} is the first with a {name} price whose restrictions "
+            f"element {found.element} is the first with {article} {name} price whose restrictions "
             f"({found.condition.text}) hold at {local}"
         )
     if found.dimension == FIXED:

@@ -176,6 +176,20 @@ MEASUREMENTS: Final[dict[str, Measurement]] = {
             ),
         ),
         Measurement(
+            "ev_bill",
+            "Bills and credits by the time at which they were made; sums are net of credits",
+            _EVSE_TAGS,
+            (
+                FieldSpec("total_excl", "float", "currency", "total without tax, negative on a credit", 4),
+                FieldSpec("total_incl", "float", "currency", "total with tax, negative on a credit", 4),
+                FieldSpec("energy_wh", "float", "Wh", "energy, negative on a credit", 3),
+                FieldSpec("currency", "string", "", "ISO 4217"),
+                FieldSpec("credit", "int", "1", "1 for a credit"),
+                FieldSpec("cdr_id", "string", "", "the bill, as in the ledger"),
+                FieldSpec("transaction_id", "string", "", "the transaction that it bills"),
+            ),
+        ),
+        Measurement(
             "ev_finding",
             "State changes of findings; the time is when the change took effect",
             {

@@ -76,6 +76,8 @@ class TransactionBook:
             key: msgspec.msgpack.decode(data, type=Tx) for key, data in self._encoded.items()
         }
         self._near = Gathered(state, self._all, signatures)
+        #: forgotten transactions: revision, and whether they were billed
+        self._gone: dict[Key, list[int]] = {(row, tx): known for row, tx, *known in state.get("gone", [])}
         self._schedule = Schedule()
         for key, tx in sorted(self._all.items(), key=lambda item: (item[1].first_order, item[0][1])):
             self._near.by_evse.setdefault(tx.evse_row, []).append(key)
@@ -204,7 +206,7 @@ class TransactionBook:
         tx.state, tx.silent_ns = s.TRANSITIONS[tx.state, s.TOLD], 0
         waits = self._waits
         self._look_later(key, tx, now + (waits.settle_ns(tx) if tx.over else 3 * waits.batch_of(tx)))
-        if tx.revision == 0:
+        if tx.revision == tx.gone:
             self._put(tx, judge(tx), now)
 
     def _began(self, key: Key, tx: Tx, order: int, now: int) -> None:
@@ -220,6 +222,9 @@ class TransactionBook:
 
     def _new(self, key: Key, record: Transaction) -> Tx:
         tx = new_tx(record, self._devices)
+        revision, billed = self._gone.pop(key, (0, 0))
+        tx.revision = tx.gone = revision
+        tx.gone_billed = bool(billed)
         self._all[key] = tx
         self._near.by_evse.setdefault(-1, []).append(key)
         if record.evse_row >= 0:
@@ -232,7 +237,7 @@ class TransactionBook:
         for k, other in self._near.others(key, tx):
             earlier = other.begins_ns < tx.begins_ns
             told = other.end_mwh if earlier else other.begin_mwh
-            if not told and (other.final or earlier) and tx.start_ns is not None:
+            if not told and (other.final or earlier):
                 self._look_later(k, other, now + self._waits.settle_ns(other))
 
     def _wake_at_status(self, record: Status) -> None:
@@ -326,9 +331,14 @@ class TransactionBook:
             return
         old = forgettable(self._all, self.config, now)
         for key in old:
-            self._near.by_evse[self._all.pop(key).evse_row].remove(key)
+            tx = self._all[key]
+            self._gone[key] = [tx.revision, int(bool(tx.billed) or tx.gone_billed)]
+            self._near.by_evse[tx.evse_row].remove(key)
+            del self._all[key]
             self._encoded.pop(key, None)
             self._dirty.discard(key)
+        for key in list(self._gone)[: max(0, len(self._gone) - self.config.gone_max)]:
+            del self._gone[key]
 
     def _put(self, tx: Tx, verdict: Verdict, now_ns: int) -> None:
         body = session_body(tx, verdict)
@@ -354,6 +364,7 @@ class TransactionBook:
             "all": [(row, tx, data) for (row, tx), data in self._encoded.items()],
             "around": self._near.around.snapshot(),
             "till": self._till.snapshot(),
+            "gone": [[row, tx, *known] for (row, tx), known in self._gone.items()],
         }
 
     def nbytes(self) -> int:

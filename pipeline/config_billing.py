@@ -25,6 +25,18 @@ class BillingSiteSection(Section):
     longitude: str = Field("0.00000", pattern=r"^-?[0-9]{1,3}\.[0-9]{5,7}$", description="Degrees.")
 
 
+class ConnectionSection(Section):
+    """A connection to the grid, with the sites behind it."""
+
+    name: str = Field(..., min_length=1, max_length=100, description="Name of the connection.")
+    sites: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        ..., min_length=1, description="Sites behind it, by their names in topics."
+    )
+    meter_file: str = Field(
+        "", description="Grid meter's quarter hours (CSV: start, energy_wh or energy_kwh); empty: none."
+    )
+
+
 class BillingSection(Section):
     """Prices and bills of transactions; months and days of sites."""
 
@@ -41,11 +53,17 @@ class BillingSection(Section):
     meter_keys: str = Field(
         "", description="Public keys of meters (TOML or JSON), beside those registered in the ledger."
     )
+    settle_s: float = Field(
+        120.0, ge=1, le=86_400, description="From an end to its judgement: what belongs to it may still come."
+    )
     running_cost_s: float = Field(
         60.0, ge=0, le=86_400, description="A running cost is published at most this often; 0: never."
     )
     sites: Annotated[tuple[BillingSiteSection, ...], Field(strict=False)] = Field(
         (), description="Sites with a tariff or address of their own."
+    )
+    connections: Annotated[tuple[ConnectionSection, ...], Field(strict=False)] = Field(
+        (), description="Connections to the grid, for reconciliation and peaks."
     )
 
     time_zone: str = Field("UTC", min_length=1, description="IANA time zone of sites not named below.")

@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import tomli_w
 
 from connectors.broker import MosquittoBroker
@@ -43,6 +44,19 @@ from .supervisor import Supervisor, children
 
 WORKERS: Final = 2
 TARGETS: Final = ("ingest", "worker-00", "worker-01", "influxd", "mosquitto", "egress")
+#: What sessions cost, so that there are bills to compare.
+TARIFF: Final = {
+    "id": "drill",
+    "currency": "EUR",
+    "elements": [
+        {
+            "price_components": [
+                {"type": "ENERGY", "price": 0.49, "vat": 19, "step_size": 1},
+                {"type": "PARKING_TIME", "price": 1.20, "vat": 19, "step_size": 60},
+            ]
+        }
+    ],
+}
 #: What breaks in the fleet, so that there are findings to compare: one after the other over its time.
 FAULTS: Final = (
     "under_voltage",
@@ -170,6 +184,10 @@ class CrashDrill:
                 "retry_max_s": 0.5,
             },
         }
+        tariff = self.folder / "tariff.json"
+        tariff.write_bytes(msgspec.json.encode(TARIFF))
+        settings["billing"] = {"tariff_file": str(tariff), "running_cost_s": 300.0}
+        settings["ocpi"] = {"country_code": "DE", "party_id": "CHS"}
         path.write_text(tomli_w.dumps(settings), encoding="utf-8")
         return path
 

@@ -10,11 +10,13 @@ from typing import Any, Final
 
 import msgspec
 
+from connectors import _ledger_billing as b
+from connectors.billing_reader import BillingReader
 from connectors.influx_server import InfluxServer
 from connectors.journal import JournalReader
 from connectors.ledger_reader import LedgerReader
 from models.frame import TICK_FLAG
-from models.outputs import FindingChange, IntervalRow
+from models.outputs import CdrRow, FindingChange, IntervalRow, SessionRow
 from models.topics import CONTROL_SITE, ROOT
 from models.units import wh_text
 
@@ -23,6 +25,7 @@ from .config import Config
 from .flow import Stages, build_flow
 
 _OWN: Final = f"{ROOT}/{CONTROL_SITE}/".encode()
+SessionKey = tuple[str, str, str, int]
 IntervalKey = tuple[str, str, int, int]
 
 
@@ -47,6 +50,10 @@ class Reckoning:
         Those that an undisturbed run over the same journal gives otherwise, or only one of both gives.
     influx_differ : int
         Intervals with energy that InfluxDB and the ledger do not both hold alike.
+    sessions, cdrs : int
+        Revisions of sessions, and bills, in the ledger; bills are compared to the byte.
+    sessions_differ, cdrs_differ : int
+        As above.
     closes : bool
         The account of the ledger closes.
     messages : dict of str to int
@@ -62,6 +69,10 @@ class Reckoning:
     findings: int
     findings_differ: int
     influx_differ: int
+    sessions: int
+    sessions_differ: int
+    cdrs: int
+    cdrs_differ: int
     closes: bool
     messages: dict[str, int]
 
@@ -69,7 +80,9 @@ class Reckoning:
     def passed(self) -> bool:
         """Whether nothing is lost, doubled or different."""
         wrong = self.lost + self.doubled + self.intervals_differ + self.findings_differ + self.influx_differ
-        return self.closes and wrong == 0 and min(self.acked, self.intervals, self.findings) > 0
+        wrong += self.sessions_differ + self.cdrs_differ
+        there = min(self.acked, self.intervals, self.findings, self.sessions, self.cdrs)
+        return self.closes and wrong == 0 and there > 0
 
     def figures(self) -> dict[str, Any]:
         """Return all figures by name."""
@@ -77,11 +90,13 @@ class Reckoning:
 
 
 class _Reference:
-    """The sink of the undisturbed run: every interval revision and finding change."""
+    """The sink of the undisturbed run: every interval revision, finding change, session revision and bill."""
 
     def __init__(self) -> None:
         self.intervals: list[IntervalRow] = []
         self.findings: list[FindingChange] = []
+        self.sessions: dict[SessionKey, str] = {}
+        self.cdrs: dict[str, str] = {}
 
     def append(self, records: list[engine.Blob]) -> None:
         for stream, _, blob in records:
@@ -89,6 +104,12 @@ class _Reference:
                 self.intervals += msgspec.msgpack.decode(blob, type=list[IntervalRow])
             elif stream == "findings":
                 self.findings += msgspec.msgpack.decode(blob, type=list[FindingChange])
+            elif stream == "sessions":
+                for row in msgspec.msgpack.decode(blob, type=list[SessionRow]):
+                    text = msgspec.json.encode(row.body, order="sorted").decode()
+                    self.sessions[row.site, row.station, row.transaction_id, row.revision] = text
+            elif stream == "cdrs":
+                self.cdrs |= {row.id: row.body for row in msgspec.msgpack.decode(blob, type=list[CdrRow])}
 
     def commit(self) -> int:
         return 0
@@ -125,6 +146,7 @@ def reckon(config: Config, acked: Path, influx: InfluxServer, folder: Path) -> R
     wanted, revisions = _last_revisions(reference.intervals)
     known = [(c.finding_id, c.change, c.state, c.raised_at, c.start, c.severity) for c in reference.findings]
     measured = _in_influx(influx)
+    sessions, cdrs = _billed(config.ledger_url())
     shown = {key: value for key, value in held.items() if value[0] is not None}
     return Reckoning(
         acked=len(sent),
@@ -139,9 +161,25 @@ def reckon(config: Config, acked: Path, influx: InfluxServer, folder: Path) -> R
             {key: (wh_text(value[0] or 0), value[2]) for key, value in shown.items()},
             {key: value for key, value in measured.items() if key in shown or value[0] != ""},
         ),
+        sessions=len(sessions),
+        sessions_differ=_differences(sessions, reference.sessions),
+        cdrs=len(cdrs),
+        cdrs_differ=_differences(cdrs, reference.cdrs),
         closes=bool(closing["closes"]),
         messages=closing["messages"],
     )
+
+
+def _billed(url: str) -> tuple[dict[SessionKey, str], dict[str, str]]:
+    """Return every revision of every session, and every bill, as the ledger has it."""
+    reader = BillingReader(url)
+    try:
+        revisions, bills = reader.rows(b.session_revisions), reader.rows(b.cdrs)
+    finally:
+        reader.close()
+    names = ("site", "station", "transaction_id", "revision")
+    sessions: dict[Any, str] = {tuple(row[name] for name in names): row["body"] for row in revisions}
+    return sessions, {row["id"]: row["body"] for row in bills}
 
 
 def _journaled(journal: JournalReader) -> set[str]:

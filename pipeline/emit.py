@@ -140,6 +140,8 @@ class EmitStage:
             parts.append(encoder.intervals(batch.intervals))
         if batch.findings:
             parts.append(encoder.findings(batch.findings))
+        if batch.cdrs:
+            parts.append(encoder.bills(batch.cdrs))
         return b"".join(parts)
 
     def _raw_mask(self, batch: ShardBatch) -> NDArray[np.bool_] | None:

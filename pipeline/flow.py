@@ -72,7 +72,10 @@ class Stages:
                     late_quarters=energy.late_quarters,
                 ),
                 RollupConfig(),
-                TransactionConfig(cost_ns=round(config.billing.running_cost_s * NS_PER_S)),
+                TransactionConfig(
+                    settle_ns=round(config.billing.settle_s * NS_PER_S),
+                    cost_ns=round(config.billing.running_cost_s * NS_PER_S),
+                ),
                 plan=billing_plan(config.billing, config.ocpi, _prices(config)),
                 signatures=_signatures(config),
             ),

@@ -32,6 +32,7 @@ from .config import Config
 from .flow import Stages, build_flow
 from .memory import keep_freed
 from .replay_files import write_results
+from .replay_ledger import fill_ledger
 from .replay_log import LogJournal
 from .warmup import warm_up
 
@@ -97,8 +98,12 @@ def run_flow(config: Config, stages: Stages, journal: engine.Journal, collected:
     engine.run(build_flow(stages, journal, settings).build(collected), epoch_s=3600.0)
 
 
-def replay(config: Config, source: Path, out: Path, *, write_points: bool = True) -> dict[str, Any]:
+def replay(
+    config: Config, source: Path, out: Path, *, write_points: bool = True, ledger: str = ""
+) -> dict[str, Any]:
     """Run the flow over the log `source` and write its results into `out`; return the summary.
+
+    Energy, sessions and bills go into the ledger too whose address is given.
 
     Raises
     ------
@@ -119,6 +124,8 @@ def replay(config: Config, source: Path, out: Path, *, write_points: bool = True
         run_flow(config, stages, journal, collected)
     flowed = time.perf_counter()
     write_results(out, collected)
+    if ledger:
+        fill_ledger(ledger, collected, config)
     wall = time.perf_counter() - started
     summary = summarise(collected, wall, started - began)
     summary["fill_s"] = round(journal.fill_s, 3)

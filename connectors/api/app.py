@@ -32,9 +32,11 @@ from .billing import BillingApi
 from .campaign_page import CampaignPage
 from .campaigns import Campaigns
 from .commands import add_commands
+from .console import add_console
 from .desk import Desk
 from .findings import add_findings
 from .metrics import HealthCollector
+from .money import MoneyPages
 from .ocpi import create_ocpi
 from .page import Choice, Page
 from .payments import payments_router
@@ -132,14 +134,8 @@ def create_app(
     campaign_desk = CampaignDesk(broker) if broker is not None else None
     Campaigns(campaigns, campaign_desk, CampaignPage(campaigns, page)).add(app)
     _add_images(app, page, settings)
-    limit = RateLimit(settings.rate_per_s, settings.burst)
-    strangers = RateLimit(settings.strangers_per_s, settings.strangers_burst)
-    gate = Gate(reader, limit, strangers)
+    gate = _add_billing(app, page, reader, billing_desk, settings)
     add_commands(app, page, desk, gate)
-    app.include_router(BillingApi(reader, billing_desk.writer, gate, billing_desk.announce).router())
-    app.include_router(payments_router(reader, gate, billing_desk.publish))
-    if settings.ocpi is not None:
-        app.mount("/ocpi", create_ocpi(settings.ocpi, reader, billing_desk.store, limit, strangers))
 
     @app.get("/metrics", include_in_schema=False)
     def metrics() -> Response:
@@ -158,6 +154,19 @@ def _add_images(app: FastAPI, page: Page, settings: ApiSettings) -> None:
     from .images import Images  # and with it TUF, which most installations do not need here
 
     Images(settings.images, page).add(app)
+
+
+def _add_billing(app: FastAPI, page: Page, reader: BillingReader, desk: Desk, settings: ApiSettings) -> Gate:
+    """Add what billing systems and partners ask, and the pages of billing; return who may ask."""
+    limit = RateLimit(settings.rate_per_s, settings.burst)
+    strangers = RateLimit(settings.strangers_per_s, settings.strangers_burst)
+    gate = Gate(reader, limit, strangers)
+    app.include_router(BillingApi(reader, gate, desk.record).router())
+    app.include_router(payments_router(reader, gate, desk.publish))
+    add_console(app, MoneyPages(page, reader), reader, desk.record, gate.now_ms)
+    if settings.ocpi is not None:
+        app.mount("/ocpi", create_ocpi(settings.ocpi, reader, desk.store, limit, strangers))
+    return gate
 
 
 def _add_page(app: FastAPI, page: Page) -> None:

@@ -12,14 +12,15 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
 
 from connectors.billing_reader import BillingReader, Choice
-from connectors.billing_writer import BillingWriter, Caller
+from connectors.billing_writer import Caller
+from connectors.reconciliation import reconcile
 from models.units import MAX_STATION_TIME_MS
 
 from . import formats
 from .auth import REFUSALS, Gate, Refusal
+from .decisions import Decision, decide
 from .paging import answer, cursor_of, may_see, next_link, read_cursor, stream, there
 
 Time = Annotated[int | None, Query(ge=0, le=MAX_STATION_TIME_MS, description="Epoch ms.")]
@@ -29,7 +30,6 @@ Cursor = Annotated[int, Query(ge=0, le=2**62, description="Rows after this curso
 Word = Annotated[str, Path(max_length=200)]
 FormatOf = Annotated[formats.Format, Query(alias="format")]
 Resource = Literal["intervals", "sessions", "cdrs", "tariffs", "reviews"]
-MAX_MWH: Final = 10**15
 
 _PAGES: Final[dict[int | str, dict[str, Any]]] = {
     200: {
@@ -52,47 +52,30 @@ _ONLY_JSON: Final[dict[str, Any]] = {
 }
 
 
-class Decision(BaseModel):
-    """What a person decides about a session in review."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    decision: Literal["bill", "discard"]
-    reason: Annotated[str, Field(min_length=1, max_length=2_000, pattern=r"^[^\x00]*$")]
-    session_revision: Annotated[
-        int, Field(ge=0, le=2**62, description="The revision that was looked at; another one is a conflict.")
-    ]
-    energy_mwh: Annotated[
-        int | None, Field(ge=0, le=MAX_MWH, description="What to bill, when it is not the proposed energy.")
-    ] = None
-
-
 class BillingApi:
     """Answers of the billing API.
 
     Parameters
     ----------
     reader : BillingReader
-    writer : callable
-        Returns the writer, which creates the ledger if there is none.
     gate : Gate
-    announce : callable
-        Takes each decision, to tell the flow.
+    record : callable
+        Takes each decision, stores it and tells the flow; returns its row.
     """
 
     def __init__(
         self,
         reader: BillingReader,
-        writer: Callable[[], BillingWriter],
         gate: Gate,
-        announce: Callable[[dict[str, Any]], None],
+        record: Callable[[dict[str, Any]], dict[str, Any]],
     ) -> None:
-        self.reader, self.writer, self.gate, self.announce = reader, writer, gate, announce
+        self.reader, self.gate, self.record = reader, gate, record
 
     def router(self) -> APIRouter:
         """Return all addresses."""
         router = APIRouter(prefix="/api/v1", tags=["billing"], responses=REFUSALS)
         self._add_energy(router)
+        self._add_reconciliation(router)
         self._add_sessions(router)
         self._add_bills(router)
         self._add_changes(router)
@@ -169,6 +152,24 @@ class BillingApi:
             headers = {"ETag": self._tag(request, "intervals")}
             choice = Choice(caller.sites, site, from_ms=since_ms, until_ms=until_ms)
             return answer(self.reader.quarters(choice, limit), formats.QUARTERS, format_, headers)
+
+    def _add_reconciliation(self, router: APIRouter) -> None:
+        sums = Annotated[Caller, Depends(self.gate.needs("aggregates"))]
+
+        @router.get(
+            "/aggregates/reconciliation", responses=_PAGES | {200: _ONLY_JSON}, response_class=Response
+        )
+        def reconciliation(
+            request: Request,
+            caller: sums,
+            since_ms: Annotated[int, Query(ge=0, le=MAX_STATION_TIME_MS)],
+            until_ms: Annotated[int, Query(ge=0, le=MAX_STATION_TIME_MS)],
+            site: Text = "",
+        ) -> Response:
+            """Return for each site what registers, bills and reviews hold of a period, and what is left."""
+            headers = {"ETag": self._tag(request, "intervals", "sessions")}
+            choice = Choice(caller.sites, site, from_ms=since_ms, until_ms=until_ms)
+            return JSONResponse(reconcile(self.reader, choice), headers=headers)
 
     def _add_sessions(self, router: APIRouter) -> None:
         scope = Annotated[Caller, Depends(self.gate.needs("sessions"))]
@@ -296,30 +297,13 @@ class BillingApi:
                 409: {"description": "not in review, or of another revision", "model": Refusal},
             },
         )
-        def decide(
+        def decided(
             caller: deciding, site: Word, station: Word, transaction_id: Word, decision: Decision
         ) -> Response:
             """Record a decision; the session's next revision follows from it."""
             may_see(caller, site)
-            found = there(self.reader.session(site, station, transaction_id))
-            if found["state"] != "review":
-                raise HTTPException(409, f"the session is {found['state']}, not in review")
-            if found["revision"] != decision.session_revision:
-                raise HTTPException(409, f"the session has revision {found['revision']} by now; look again")
-            row = self.writer().decide(
-                {
-                    "site": site,
-                    "station": station,
-                    "transaction_id": transaction_id,
-                    "session_revision": decision.session_revision,
-                    "decision": decision.decision,
-                    "energy_mwh": decision.energy_mwh,
-                    "reason": decision.reason,
-                    "decided_by": caller.name,
-                    "decided_ms": self.gate.now_ms(),
-                }
-            )
-            self.announce(row)
+            key = (site, station, transaction_id)
+            row = decide(self.reader, self.record, key, decision, caller.name, self.gate.now_ms())
             return JSONResponse(row, status_code=201)
 
     def _list(

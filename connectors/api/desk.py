@@ -47,6 +47,12 @@ class Desk:
         """Return what OCPI reads and writes."""
         return OcpiStore(self.writer())
 
+    def record(self, decision: dict[str, Any]) -> dict[str, Any]:
+        """Store a decision, tell the flow of it, and return its row."""
+        row = self.writer().decide(decision)
+        self.announce(row)
+        return row
+
     def announce(self, row: dict[str, Any]) -> None:
         """Put a decision into the outbox, from where it is published for the flow."""
         names = ("site", "station", "transaction_id", "session_revision", "decision", "energy_mwh", "reason")

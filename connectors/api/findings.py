@@ -135,7 +135,12 @@ def refuse_foreign(request: Request) -> None:
     """Refuse what a page of another origin sends: the reader's browser would carry it out unasked."""
     site = request.headers.get("sec-fetch-site")
     origin = request.headers.get("origin")
-    foreign = site not in {None, "same-origin", "none"}
-    foreign = foreign or (origin is not None and urlsplit(origin).netloc != request.headers.get("host"))
+    if site is None:  # no browser of today: its Origin, if it sends one
+        foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+    else:  # no page can forge it; of our own forms the Origin is null, for they send no referrer
+        foreign = site not in {"same-origin", "none"}
+        foreign = foreign or (
+            origin not in {None, "null"} and urlsplit(str(origin)).netloc != request.headers.get("host")
+        )
     if foreign:
         raise HTTPException(403, "this request comes from another page")

@@ -6,6 +6,16 @@ import time
 from typing import Any, Final
 
 NOTHING: Final = "–"
+#: Badge of a state, and of what signed values prove.
+_BADGES: Final = {
+    "review": "critical",
+    "incomplete": "warning",
+    "open": "info",
+    "invalid": "critical",
+    "missing": "warning",
+    "unproven": "warning",
+    "unsupported": "warning",
+}
 _MOST_FIGURES: Final = 6
 _LONGEST_TEXT: Final = 120
 _UNITS: Final = {
@@ -117,3 +127,23 @@ def _figure(name: str, value: Any) -> str:
     if front and unit in _UNITS:
         return f"{label} {number(value)} {_UNITS[unit]}"
     return f"{_NAMES.get(name, ' '.join(words))} {number(value)}"
+
+
+def kwh_text(mwh: int | None) -> str:
+    """Return energy in kWh, exact to the mWh without needless zeros; an en dash for none."""
+    if mwh is None:
+        return "–"
+    whole, rest = divmod(abs(mwh), 1_000_000)
+    text = f"{whole:,}.{rest:06d}".rstrip("0")
+    places = len(text.split(".")[1])
+    return ("-" if mwh < 0 else "") + (text if places >= 3 else text + "0" * (3 - places))
+
+
+def plain_time(text: str | None) -> str:
+    """Return an ISO time of a price line as a person reads it."""
+    return (text or "").replace("T", " ").replace("Z", "").removesuffix("+00:00")
+
+
+def badge(word: str) -> str:
+    """Return the kind of badge that a state of a session, or of its signed values, is shown with."""
+    return _BADGES.get(word, "info")

@@ -14,6 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the results")
     parser.add_argument("--config", metavar="FILE", type=Path, help="TOML file; without it the defaults")
+    parser.add_argument(
+        "--ledger", metavar="URL", default="", help="put energy, sessions and bills into a ledger too"
+    )
     parser.add_argument("--no-points", action="store_true", help="do not write points.lp")
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON line")
 
@@ -29,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     env = {"CHARGESTREAM_INFLUX__ENABLED": "true"} | dict(os.environ)
     config = configuration.load(args.config, env)
     logs.setup("replay", config.service.log_level, config.service.log_format)
-    summary = replay(config, args.input, args.out, write_points=not args.no_points)
+    summary = replay(config, args.input, args.out, write_points=not args.no_points, ledger=args.ledger)
     if args.json:
         print(json.dumps(summary))
     else:

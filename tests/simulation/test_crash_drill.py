@@ -20,7 +20,10 @@ def test_twenty_five_kills(tmp_path: Path, seed: int) -> None:
     options = CrashOptions(kills=25, seed=seed, messages=10_000, folder=tmp_path)
     result = CrashDrill(options, said.append).run()
     assert result["passed"], (result, said)
-    wrong = ("lost", "doubled", "intervals_differ", "findings_differ", "influx_differ")
+    wrong = (
+        "lost", "doubled", "intervals_differ", "findings_differ", "influx_differ", "sessions_differ",
+        "cdrs_differ",
+    )  # fmt: skip
     assert {name: result[name] for name in wrong} == dict.fromkeys(wrong, 0)
     assert result["closes"]
     assert sum(result["killed"].values()) == result["kills"] == 25
@@ -30,3 +33,5 @@ def test_twenty_five_kills(tmp_path: Path, seed: int) -> None:
     assert 10_000 <= result["acked"] <= result["journaled"] <= result["sent"]
     assert result["intervals"] > 100
     assert result["findings"] >= 5
+    assert result["sessions"] > 20
+    assert result["cdrs"] > 5

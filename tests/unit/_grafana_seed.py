@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from models.batch import ReadingBatch
 from models.campaign_rows import CampaignProgress
 from models.channels import CHANNEL_ID, CHANNELS
 from models.devices import DeviceTable
-from models.outputs import FindingChange, IntervalRow, RollupRows
+from models.outputs import CdrRow, FindingChange, IntervalRow, RollupRows
 from models.points import PointEncoder, campaign_lines
 from models.schema import MEASUREMENTS
 from models.units import NS_PER_MS
@@ -128,6 +129,27 @@ def findings(now_ms: int) -> list[FindingChange]:
     ]
 
 
+def bills(now_ms: int) -> list[CdrRow]:
+    """Return bills of both sites, and one of each that was taken back."""
+    made = []
+    sums = (("north", 12.5), ("süd/2", 7.25), ("north", -2.5), ("süd/2", -7.25))
+    for i, (site, total) in enumerate(sums):
+        station = SITES[site][0]
+        body = {
+            "currency": "EUR", "total_energy": 20.5, "cdr_location": {"evse_uid": f"{station}-1"},
+            "total_cost": {"excl_vat": total / 1.19, "incl_vat": total},
+        }  # fmt: skip
+        made.append(
+            CdrRow(
+                id=f"bill-{i}", revision=1, site=site, station=station, transaction_id=f"t{i}",
+                credit=total < 0,
+                credit_reference_id=None, ocpi_version="2.2.1", last_updated_ms=now_ms - (4 - i) * HOUR_MS,
+                body=json.dumps(body),
+            )
+        )  # fmt: skip
+    return made
+
+
 def health(now_ms: int) -> Iterator[bytes]:
     """Yield an hour of the pipeline's own points, as the egress process writes them, with a restart."""
     for i, at_ms in enumerate(range(now_ms - HOUR_MS, now_ms, 10_000)):
@@ -175,5 +197,6 @@ def lines(now_ms: int) -> Iterator[bytes]:
     yield encoder.readings(_readings(devices, now_ms - HOUR_MS, now_ms))
     yield encoder.intervals(list(_intervals(devices, now_ms - 8 * DAY_MS, now_ms)))
     yield encoder.findings(findings(now_ms))
+    yield encoder.bills(bills(now_ms))
     yield b"".join(health(now_ms))
     yield campaign_lines(list(campaigns(now_ms)))

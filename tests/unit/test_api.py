@@ -172,11 +172,12 @@ def test_openapi_names_every_data_address(get: Get) -> None:
     paths = get("/api/openapi.json").json()["paths"]
     names = {"power", "evses", "findings", "dead"}
     one = "/api/v1/findings/{finding_id}"
-    # Those of billing, which need a token, are tested in test_billing_api.
+    # Those of billing, which need a token, and of campaigns have tests of their own.
     ours = {
         path
         for path, found in paths.items()
         if not any("billing" in m.get("tags", ()) for m in found.values())
+        and not path.startswith(("/api/v1/campaigns", "/api/v1/commands", "/api/v1/payments"))
     }
     assert ours == {"/health", one, f"{one}/actions", *(f"/api/v1/{name}" for name in names)}
 

@@ -56,6 +56,7 @@ ADDRESSES = {
     "/api/v1/tariffs/DE/ABC/t1": "tariffs",
     "/api/v1/aggregates/months": "aggregates",
     "/api/v1/aggregates/quarters?since_ms=0&until_ms=1": "aggregates",
+    "/api/v1/aggregates/reconciliation?since_ms=0&until_ms=1": "aggregates",
     "/api/v1/reviews": "reviews",
     **{f"/api/v1/changes/{r}": r for r in ("intervals", "sessions", "cdrs", "tariffs", "reviews")},
     "/api/v1/changes/payments": "payments",

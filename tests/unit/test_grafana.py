@@ -167,7 +167,8 @@ def test_single_readings_are_read_for_48_hours_at_most_else_roll_ups() -> None:
             assert g.milliseconds(query.panel["timeFrom"]) <= LONGEST_RAW_MS, str(query)
         elif query.panel.get("type") == "timeseries":
             measurement = re.findall(r'FROM "([\w$]+)"', query.text)
-            assert measurement[0] in {"ev_$rollup", "ev_energy_15m", "ev_pipeline", "ev_campaign"}, str(query)
+            known = {"ev_$rollup", "ev_energy_15m", "ev_bill", "ev_pipeline", "ev_campaign"}
+            assert measurement[0] in known, str(query)
 
 
 def test_bars_of_energy_never_split_a_quarter_hour() -> None:
@@ -186,6 +187,7 @@ def test_choices_of_places_are_multiple_and_start_sensibly() -> None:
         for name, d in g.dashboards().items()
     }
     assert {name: list(variables) for name, variables in found.items()} == {
+        "billing": ["site"],
         "fleet": ["site"],
         "station": ["site", "station", "evse"],
         "pipeline": ["component", "part"],

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -17,8 +19,8 @@ from models._words import Scratch
 from models.batch import ReadingBatch
 from models.channels import CHANNEL_ID, CHANNELS, REGISTER_CHANNEL
 from models.devices import DeviceTable
-from models.outputs import FindingChange, IntervalRow, RollupRows
-from models.points import PointEncoder, encode_point, finding_lines
+from models.outputs import CdrRow, FindingChange, IntervalRow, RollupRows
+from models.points import PointEncoder, bill_lines, encode_point, finding_lines
 from models.schema import MEASUREMENTS, ROLLUP_MEASUREMENT, split_unit
 from models.units import NO_REGISTER, NS_PER_MS
 from tests.naive import lineprotocol as naive
@@ -300,3 +302,25 @@ def test_the_schema_lists_exactly_what_roll_ups_write() -> None:
         written = {*rollups.FIELDS, "readings", "energy_import_wh"}
         assert {field.name for field in MEASUREMENTS[name].fields} == written
     assert set(rollups.PERIODS_S) == set(ROLLUP_MEASUREMENT)
+
+
+def test_bills_are_net_of_credits_and_do_not_overwrite_each_other() -> None:
+    body = {
+        "currency": "EUR", "total_energy": 10.5, "total_cost": {"excl_vat": 4.2, "incl_vat": 5},
+        "cdr_location": {"evse_uid": "cp-1-2"},
+    }  # fmt: skip
+    bill = CdrRow(
+        id="a", revision=2, site="s", station="cp-1", transaction_id="t", credit=False,
+        credit_reference_id=None, ocpi_version="2.2.1", last_updated_ms=1_000, body=json.dumps(body),
+    )  # fmt: skip
+    back = body | {"total_cost": {"before_taxes": -4.2, "taxes": [{"name": "VAT", "amount": -0.8}]}}
+    credit = msgspec.structs.replace(bill, id="a-C", credit=True, body=json.dumps(back))
+    first, second = bill_lines([bill, credit]).decode().splitlines()
+    head, fields, at = first.split(" ")
+    assert head == "ev_bill,evse=2,site=s,station=cp-1"
+    assert fields == (
+        'total_excl=4.2,total_incl=5,energy_wh=10500,currency="EUR",credit=0i,cdr_id="a",transaction_id="t"'
+    )
+    assert second.split(" ")[1].startswith("total_excl=-4.2,total_incl=-5,energy_wh=-10500,")
+    assert int(at) // 1_000_000 == int(second.split(" ")[2]) // 1_000_000 == 1_000
+    assert at != second.split(" ")[2]

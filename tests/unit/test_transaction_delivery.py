@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 
+from models.cashier import BillingPlan, Cashier, Place
+from models.dynamic import Biller
+from models.tariffs import read
+from models.transactions import TransactionConfig
 from tests.transaction_log import (
     BEGIN,
     DAY,
@@ -16,10 +21,12 @@ from tests.transaction_log import (
     T0,
     TxLog,
     charge,
+    final,
     log_of,
     only,
     outcome,
     run,
+    run_all,
     sessions,
 )
 
@@ -139,3 +146,30 @@ def test_the_evse_may_be_told_only_later_or_not_at_all_where_there_is_one() -> N
     log.tx(BEGIN, "Started", 500_000, evse=None)
     log.tx(END, "Ended", 510_000, evse=None)
     assert only(log) == ("complete", 10_000.0, [])
+
+
+def test_a_message_after_it_was_forgotten_goes_on_with_the_revisions_and_bills_nothing_twice() -> None:
+    log = log_of()
+    log.session(BEGIN, END, 500_000, 510_000, tx="a")
+    log.session(END + HOUR, END + 2 * HOUR, 510_000, 511_000, tx="b")
+    log.tx(END, "Updated", 510_000, seq=5, tx="a", at=5 * HOUR)
+    log.until(9 * DAY)
+    place = Place(Biller(read(TARIFF), "UTC"), "", "", "", "DEU", "", "0.00000", "0.00000")
+    known: dict[str, Any] = {"cashier": Cashier(BillingPlan("DE", "CHS", default=place))}
+    config = TransactionConfig(keep_max=0)
+    got = run_all(log.frame(), (), config, **known)
+    last = final(got.sessions)
+    assert last["a"].state == "review"  # its revisions went on, which `final` makes sure of
+    assert "late" in last["a"].flags
+    assert "told of again after it was forgotten: its bill stands" in last["a"].body["reasons"]
+    assert [cdr.transaction_id for cdr in got.cdrs] == ["a", "b"]
+    log.review(8 * DAY, transaction_id="a", decision="bill", energy_wh=10_000)
+    decided = run_all(log.frame(), (40, 130, 200), config, restore=True, **known)
+    assert final(decided.sessions)["a"].state == "complete"
+    assert [cdr.transaction_id for cdr in decided.cdrs] == ["a", "b"]
+
+
+TARIFF = {
+    "id": "T", "currency": "EUR",
+    "elements": [{"price_components": [{"type": "ENERGY", "price": 0.5, "step_size": 1}]}],
+}  # fmt: skip
