@@ -19,7 +19,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 metadata: Final = MetaData()
 
@@ -196,6 +196,45 @@ late: Final = Table(
     Column("first_ms", BigInteger, nullable=False),
     Column("last_ms", BigInteger, nullable=False),
     Column("count", BigInteger, nullable=False),
+)
+
+# What wore (`models.outputs.WearCounts`); energy is integer mWh, unknown is null.
+WORN: Final = (
+    "plug_cycles",
+    "contactor_operations",
+    "energy_mwh",
+    "use_s",
+    "warm_s",
+    "hot_s",
+    "body_hot_s",
+)
+
+
+def _worn_columns() -> list[Column[int]]:
+    return [Column(name, BigInteger, nullable=name == "energy_mwh") for name in WORN]
+
+
+wear: Final = Table(
+    "wear",
+    metadata,
+    *_evse_key(),
+    Column("time_ms", BigInteger, nullable=False),
+    Column("first_ms", BigInteger, nullable=False),
+    *_worn_columns(),
+)
+
+inspections: Final = Table(
+    "inspections",
+    metadata,
+    Column("inspection_id", String, primary_key=True),
+    *_evse_key(),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("recorded_ms", BigInteger, nullable=False),
+    Column("by", String, nullable=False),
+    Column("what", String, nullable=False),
+    Column("note", Text, nullable=False),
+    *_worn_columns(),
+    Index("inspections_by_evse", "site", "station", "evse", "at_ms"),
 )
 
 # `part` is a digest of reason, detail and payload: several parts of one message may be unusable.

@@ -17,7 +17,8 @@ _FROM: Final[dict[str, tuple[str, ...]]] = {
         "CREATE INDEX intervals_by_change ON intervals (changed)",
     ),
     "2": (),
-    "3": (),  # tables that joined since are created
+    # tables that joined since are created
+    "3": (),
 }
 
 

@@ -29,6 +29,7 @@ from models.outputs import (
     DeviceRow,
     FindingAction,
     FindingChange,
+    InspectionRow,
     IntervalRow,
     LateRow,
     LatestRow,
@@ -36,6 +37,7 @@ from models.outputs import (
     RollupRow,
     SessionRow,
     TariffRow,
+    WearRow,
 )
 from models.records import Dead
 
@@ -88,6 +90,12 @@ def _finding_row(_shard: int, change: FindingChange) -> Row:
 
 def _plain_row(_shard: int, record: msgspec.Struct) -> Row:
     return msgspec.structs.asdict(record)
+
+
+def _worn_row(_shard: int, record: WearRow | InspectionRow) -> Row:
+    row = msgspec.structs.asdict(record)
+    del row["counts"]
+    return row | msgspec.structs.asdict(record.counts)
 
 
 def _session_row(_shard: int, record: SessionRow) -> Row:
@@ -153,6 +161,8 @@ _UPSERTS: Final[dict[str, tuple[type, tuple[_Upsert, ...]]]] = {
     "costs": (CostRow, (_Upsert(b.running_costs, _plain_row, "time_ms", equal=True),)),
     "payments": (PaymentRow, (_Upsert(b.payments, _plain_row, "change"),)),
     "dead": (Dead, (_Upsert(t.dead, _dead_row),)),
+    "wear": (WearRow, (_Upsert(t.wear, _worn_row, "time_ms", equal=True),)),
+    "inspections": (InspectionRow, (_Upsert(t.inspections, _worn_row),)),
 }
 
 #: The streams that the ledger takes.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
 from sqlalchemy import Connection, func, inspect, select, text
@@ -113,6 +113,16 @@ class LedgerReader:
                 check_version(db, shown(self.url))
                 self._checked = True
             yield db
+
+    def connected(self) -> AbstractContextManager[Connection]:
+        """Return a connection for queries that other readers of this room make.
+
+        Raises
+        ------
+        DeliveryError, StorageError
+            On entry, if the ledger cannot be read.
+        """
+        return self._connected()
 
     def closes(self) -> Row:
         """Return the closing of the account, see `closing`."""

@@ -14,6 +14,8 @@ from models.command_request import KIND as COMMAND
 from models.command_request import TOPIC as COMMAND_TOPIC
 from models.errors import DecodeError, RetryLater
 from models.finding_actions import TOPIC, ActionRequest, encode_action, read_action
+from models.inspections import TOPIC as WORK_TOPIC
+from models.inspections import InspectionRequest, encode_inspection, read_inspection
 from models.outputs import Publish
 
 from .ledger_reader import LedgerReader
@@ -68,6 +70,26 @@ class OperatorDesk:
             refused = self._publisher.publish([Publish(topic=TOPIC, payload=encode_action(request))])
         if refused:
             raise RetryLater(f"the broker did not take the action: {refused[0].reason}")
+        return request
+
+    def record(self, body: dict[str, Any]) -> InspectionRequest:
+        """Publish work done at a station and return it; it shows in the ledger a moment later.
+
+        Parameters
+        ----------
+        body : dict
+            As `models.inspections` has it.
+
+        Raises
+        ------
+        DecodeError
+            If it is not complete.
+        RetryLater
+            If the broker did not take it.
+        """
+        given = {name: value for name, value in body.items() if value is not None}
+        request = read_inspection(given | {"id": str(uuid.uuid4())})
+        self._send(WORK_TOPIC, encode_inspection(request))
         return request
 
     def command(self, body: dict[str, Any]) -> CommandRequest:

@@ -17,6 +17,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 from ._billing import billing
 from ._campaigns import campaigns
+from ._faults import faults
 from ._fleet import fleet
 from ._pipeline import pipeline
 from ._station import station
@@ -26,6 +27,7 @@ DASHBOARDS: Final[Mapping[str, Callable[[], Dashboard]]] = {
     "fleet": fleet,
     "station": station,
     "billing": billing,
+    "faults": faults,
     "pipeline": pipeline,
     "campaigns": campaigns,
 }

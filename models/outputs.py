@@ -37,6 +37,8 @@ STREAMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "campaign_stations": ("msgpack list of models.campaign_rows.CampaignStationRow", ("ledger",)),
     "publish": ("msgpack list of Publish", ("mqtt",)),
     "notices": ("msgpack list of models.notices.Notice", ("notify",)),
+    "wear": ("msgpack list of WearRow", ("ledger",)),
+    "inspections": ("msgpack list of InspectionRow", ("ledger",)),
 }
 
 
@@ -254,6 +256,48 @@ class ReactionRow(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int
     order: int
     shard: int = 0
+
+
+class WearCounts(msgspec.Struct, frozen=True):
+    """What wore of an EVSE since it was first heard of; unknown energy is None."""
+
+    plug_cycles: int
+    contactor_operations: int
+    energy_mwh: int | None
+    use_s: int
+    warm_s: int
+    hot_s: int
+    body_hot_s: int
+
+
+class WearRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Wear of one EVSE at the end of a quarter hour. Natural key: (site, station, evse); the greatest
+    `time_ms` wins. `first_ms` is the journaled time at which the EVSE was first heard of."""
+
+    site: str
+    station: str
+    evse: int
+    time_ms: int
+    first_ms: int
+    counts: WearCounts
+
+
+class InspectionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Work that somebody did at one EVSE (0: none of the station is known), with the wear of that moment.
+
+    Natural key: (inspection_id, evse); the first record stays. `at_ms` is when it was done.
+    """
+
+    inspection_id: str
+    site: str
+    station: str
+    evse: int
+    at_ms: int
+    recorded_ms: int
+    by: str
+    what: str
+    note: str
+    counts: WearCounts
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):

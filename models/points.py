@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -35,7 +36,7 @@ from .lineprotocol import (
     texts,
 )
 from .ocpi_objects import read_json
-from .outputs import CdrRow, FindingChange, IntervalRow, RollupRows
+from .outputs import CdrRow, FindingAction, FindingChange, IntervalRow, RollupRows
 from .schema import MEASUREMENTS, NO_TAG, ROLLUP_MEASUREMENT, FieldSpec
 from .units import NS_PER_MS, wh_text
 
@@ -179,6 +180,21 @@ def _totals(cost: dict[str, Any]) -> tuple[Decimal, Decimal]:
         return net, net + sum((Decimal(tax["amount"]) for tax in cost.get("taxes") or []), Decimal(0))
     net = Decimal(cost["excl_vat"])
     return net, Decimal(cost.get("incl_vat", net) or 0)
+
+
+def action_lines(actions: Sequence[FindingAction], raised: Mapping[str, tuple[str, str, int]]) -> bytes:
+    """Return the points of what people did about findings in `raised`: id -> (code, site, raised at, ms)."""
+    lines = []
+    for a in actions:
+        if a.finding_id not in raised:
+            continue
+        code, site, raised_ms = raised[a.finding_id]
+        tags = {"action": a.action, "code": code, "site": site}
+        fields: dict[str, Value] = {"after_s": (a.at - raised_ms) / 1000, "finding_id": a.finding_id}
+        # two of one millisecond would overwrite each other
+        digest = zlib.crc32(a.action_id.encode()) % 1_000_000
+        lines.append(encode_point("ev_finding_action", tags, fields, a.at * NS_PER_MS + digest))
+    return _lines(lines)
 
 
 class PointEncoder:

@@ -209,6 +209,19 @@ MEASUREMENTS: Final[dict[str, Measurement]] = {
             _CAMPAIGN_FIELDS,
         ),
         Measurement(
+            "ev_finding_action",
+            "What people did about open findings; the time is the arrival of the request",
+            {
+                "action": "ack, assign, snooze, unsnooze or comment",
+                "code": "finding code",
+                "site": "site",
+            },
+            (
+                FieldSpec("after_s", "float", "s", "time since the finding was raised", 3),
+                FieldSpec("finding_id", "string", "", "the finding, as in the ledger"),
+            ),
+        ),
+        Measurement(
             "ev_pipeline",
             "Health of the pipeline itself, every few seconds",
             {

@@ -152,6 +152,7 @@ def state_and_scale(config: Config, counts: tuple[int, ...], readings: int) -> d
             stages.build_detect(0, None),
             stages.build_bill(0, None),
             stages.build_control(0, None),
+            stages.build_maintain(0, None),
             stages.build_emit(0, None),
         ]
         rounds = max(2, readings // (count * 10))

@@ -37,6 +37,7 @@ from .config_fields import (
 )
 from .config_fields import Path as Keys
 from .config_firmware import FirmwareSection
+from .config_maintenance import MaintenanceSection
 from .config_notify import NotifySection
 from .config_plugins import build_configs, check, did_you_mean
 from .config_reactions import ReactionsSection
@@ -58,6 +59,7 @@ class Config(sections.Section):
     flow: sections.FlowSection = Field(default_factory=sections.FlowSection)
     detectors: dict[str, dict[str, Any]] = Field(default_factory=dict)
     energy: sections.EnergySection = Field(default_factory=sections.EnergySection)
+    maintenance: MaintenanceSection = Field(default_factory=MaintenanceSection)
     influx: sections.InfluxSection = Field(default_factory=sections.InfluxSection)
     outbox: sections.OutboxSection = Field(default_factory=sections.OutboxSection)
     ledger: sections.LedgerSection = Field(default_factory=sections.LedgerSection)

@@ -27,6 +27,12 @@ UNITS = (
     ("_messages", "messages"),
     ("_points", "points"),
     ("_quarters", "quarter hours"),
+    ("_days", "days"),
+    ("_cycles", "plug cycles"),
+    ("_kwh", "kWh"),
+    ("_operations", "operations"),
+    ("_connectors", "connectors"),
+    ("_c", "degrees Celsius"),
 )
 
 Path = tuple[str | int, ...]

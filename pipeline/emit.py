@@ -30,7 +30,7 @@ from models.outputs import (
     RollupRow,
     RollupRows,
 )
-from models.points import PointEncoder, campaign_lines
+from models.points import PointEncoder, action_lines, campaign_lines
 from models.shard import ShardBatch
 from models.topics import ROOT
 from models.units import NO_REGISTER, NO_TIME, NS_PER_MS, NS_PER_S
@@ -38,6 +38,8 @@ from models.units import NO_REGISTER, NO_TIME, NS_PER_MS, NS_PER_S
 VERSION: Final = 1
 _MINUTE_NS: Final = 60 * NS_PER_S
 _CHART_PERIOD_S: Final = 60
+#: Findings of a shard whose raise is remembered, for the time until somebody does something about them.
+_REMEMBERED: Final = 4_096
 _encoder: Final = msgspec.msgpack.Encoder()
 
 Blob = tuple[str, int, bytes]
@@ -87,6 +89,10 @@ class EmitStage:
         self.config = config
         self._encoder: PointEncoder | None = None
         self._encoder_devices: DeviceTable | None = None
+        # findings raised last: id -> (code, site, raised at, ms)
+        self._raised: dict[str, tuple[str, str, int]] = {
+            name: (code, site, raised_ms) for name, code, site, raised_ms in state.get("raised", [])
+        }
         self._open: dict[int, int] = dict(state.get("open", {}))  # EVSE row -> open findings
         self._minute: int = state.get("minute", 0)
         self._rows_in_minute: int = state.get("rows_in_minute", 0)
@@ -142,7 +148,23 @@ class EmitStage:
             parts.append(encoder.findings(batch.findings))
         if batch.cdrs:
             parts.append(encoder.bills(batch.cdrs))
+        parts += self._actions(batch)
         return b"".join(parts)
+
+    def _actions(self, batch: ShardBatch) -> Iterable[bytes]:
+        """Yield the points of what people did about findings raised before it."""
+        changes = iter(batch.findings)
+        change = next(changes, None)
+        for action in [*batch.finding_actions, None]:
+            while change is not None and (action is None or change.changed_at <= action.at):
+                if change.state == "raised" and change.live:
+                    self._raised.pop(change.finding_id, None)
+                    self._raised[change.finding_id] = (change.code, change.site, change.raised_at)
+                    if len(self._raised) > _REMEMBERED:
+                        del self._raised[next(iter(self._raised))]
+                change = next(changes, None)
+            if action is not None:
+                yield action_lines([action], self._raised)
 
     def _raw_mask(self, batch: ShardBatch) -> NDArray[np.bool_] | None:
         """Return which readings are written raw; None: all."""
@@ -247,6 +269,7 @@ class EmitStage:
         """Return the whole state as plain data."""
         return {
             "version": VERSION,
+            "raised": [[name, *about] for name, about in self._raised.items()],
             "open": dict(self._open),
             "minute": self._minute,
             "rows_in_minute": self._rows_in_minute,

@@ -1,6 +1,6 @@
 """The flow, as the picture in the README draws it.
 
-    journal ─▶ order ─▶ detect ─▶ bill ─▶ control ─▶ emit ─▶ outbox
+    journal ─▶ order ─▶ detect ─▶ bill ─▶ control ─▶ maintain ─▶ emit ─▶ outbox
 
 One line per stage; each holds its own state per shard. What a stage is given depends on nothing but the
 journal, so the same journal gives the same results, byte for byte, however it is cut into batches.
@@ -19,13 +19,12 @@ from connectors.quarters import open_archive
 from models.dynamic import PriceSeries
 from models.energy import Archive, EnergyConfig, MemoryArchive
 from models.errors import ConfigError
-from models.ordering import OrderingConfig
 from models.rollups import RollupConfig
-from models.sequencing import SequencingConfig
 from models.signed_values import Signatures
 from models.tariffs import TariffError
 from models.transactions import TransactionConfig
 from models.units import NS_PER_S
+from models.wear import WearConfig
 
 from .bill import BillConfig, BillStage
 from .billing_plan import billing_plan
@@ -35,7 +34,9 @@ from .control_plan import control_plan
 from .detect import DetectConfig, DetectStage
 from .emit import EmitConfig, EmitStage
 from .engine import Flow, Journal, SourceSettings
+from .maintain import MaintainStage
 from .order import OrderConfig, OrderStage
+from .order_plan import order_plan
 
 
 @dataclass(slots=True)
@@ -46,6 +47,7 @@ class Stages:
     detect: DetectConfig
     bill: BillConfig
     control: ControlConfig
+    wear: WearConfig
     emit: EmitConfig
     archive_dir: Path | None  # None: quarters beyond the hot ones stay in memory (replay)
     detecting: list[DetectStage] = field(default_factory=list)  # those that were built, for the status
@@ -53,17 +55,9 @@ class Stages:
     @classmethod
     def of(cls, config: Config, archive_dir: Path | None) -> Stages:
         """Return the stages' settings as `config` has them."""
-        order = config.order
-        sequencing = SequencingConfig(
-            hold_ns=round(order.hold_s * NS_PER_S),
-            hold_max=order.hold_max_messages,
-            live_max_age_ns=round(order.live_max_age_s * NS_PER_S),
-            future_max_ns=round(order.future_max_s * NS_PER_S),
-            clock_error_ns=round(order.clock_error_s * NS_PER_S),
-        )
         energy = config.energy
         return cls(
-            OrderConfig(tuple(config.topic_routes()), dict(config.dialects), sequencing, OrderingConfig()),
+            order_plan(config),
             DetectConfig(config.detector_configs()),
             BillConfig(
                 EnergyConfig(
@@ -80,6 +74,7 @@ class Stages:
                 signatures=_signatures(config),
             ),
             control_plan(config),
+            config.maintenance.wear(),
             EmitConfig(
                 influx=config.influx.enabled,
                 raw=config.influx.raw,
@@ -110,6 +105,10 @@ class Stages:
     def build_control(self, shard: int, state: Any) -> ControlStage:
         """Return the control stage of a shard."""
         return ControlStage(shard, self.control, state)
+
+    def build_maintain(self, shard: int, state: Any) -> MaintainStage:
+        """Return the maintain stage of a shard."""
+        return MaintainStage(shard, self.wear, state)
 
     def build_emit(self, shard: int, state: Any) -> EmitStage:
         """Return the emit stage of a shard."""
@@ -142,5 +141,6 @@ def build_flow(stages: Stages, journal: Journal, settings: SourceSettings) -> Fl
         .stage("detect", stages.build_detect)
         .stage("bill", stages.build_bill)
         .stage("control", stages.build_control)
+        .stage("maintain", stages.build_maintain)
         .stage("emit", stages.build_emit)
     )

@@ -20,10 +20,13 @@ from models.outputs import (
     Account,
     CdrRow,
     CommandRow,
+    DeviceRow,
     FindingChange,
+    InspectionRow,
     IntervalRow,
     ReactionRow,
     SessionRow,
+    WearRow,
 )
 from models.records import Dead
 
@@ -50,6 +53,9 @@ class Collected:
     cdrs: dict[str, CdrRow] = field(default_factory=dict)
     commands: list[CommandRow] = field(default_factory=list)
     reactions: list[ReactionRow] = field(default_factory=list)
+    devices: dict[tuple[str, str, int], DeviceRow] = field(default_factory=dict)
+    wear: dict[tuple[str, str, int], WearRow] = field(default_factory=dict)
+    inspections: dict[tuple[str, int], InspectionRow] = field(default_factory=dict)
 
     def append(self, records: list[engine.Blob]) -> None:
         """Take in blobs."""
@@ -77,8 +83,21 @@ class Collected:
                 self.reactions += msgspec.msgpack.decode(blob, type=list[ReactionRow])
             elif stream == "commands":
                 self.commands += msgspec.msgpack.decode(blob, type=list[CommandRow])
+            elif stream in {"wear", "devices"}:
+                self._keep(stream, blob)
+            elif stream == "inspections":
+                for done in msgspec.msgpack.decode(blob, type=list[InspectionRow]):
+                    self.inspections.setdefault((done.inspection_id, done.evse), done)
             elif stream == "account":
                 self.accounts += msgspec.msgpack.decode(blob, type=list[Account])
+
+    def _keep(self, stream: str, blob: bytes) -> None:
+        if stream == "wear":
+            for worn in msgspec.msgpack.decode(blob, type=list[WearRow]):
+                self.wear[(worn.site, worn.station, worn.evse)] = worn
+        else:
+            for device in msgspec.msgpack.decode(blob, type=list[DeviceRow]):
+                self.devices[(device.site, device.station, device.evse)] = device
 
     def commit(self) -> int:
         """Nothing to do: a replay that is interrupted is run again."""
@@ -123,7 +142,7 @@ def replay(
         collected = Collected(points)
         run_flow(config, stages, journal, collected)
     flowed = time.perf_counter()
-    write_results(out, collected)
+    write_results(out, collected, config.maintenance.rules())
     if ledger:
         fill_ledger(ledger, collected, config)
     wall = time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""The files that a replay leaves: findings, intervals, sessions, bills, dead messages."""
+"""The files that a replay leaves: findings, intervals, sessions, bills, maintenance, dead messages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,20 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from models.outputs import CdrRow, CommandRow, FindingChange, IntervalRow, ReactionRow, SessionRow
+from models.maintenance import Assessment, FindingSeen, MaintenanceConfig, assess
+from models.maintenance_csv import csv_lines
+from models.outputs import (
+    Account,
+    CdrRow,
+    CommandRow,
+    DeviceRow,
+    FindingChange,
+    InspectionRow,
+    IntervalRow,
+    ReactionRow,
+    SessionRow,
+    WearRow,
+)
 from models.records import Dead
 from models.units import wh_text
 
@@ -25,6 +38,10 @@ class Results(Protocol):
     dead: list[Dead]
     commands: list[CommandRow]
     reactions: list[ReactionRow]
+    accounts: list[Account]
+    devices: dict[tuple[str, str, int], DeviceRow]
+    wear: dict[tuple[str, str, int], WearRow]
+    inspections: dict[tuple[str, int], InspectionRow]
 
 
 def session_line(row: SessionRow) -> bytes:
@@ -40,8 +57,8 @@ def _told_at(row: CommandRow) -> tuple[int, int, int, str, int]:
     return row.changed_ms, row.shard, row.order, row.cmd_id, row.change
 
 
-def write_results(out: Path, collected: Results) -> None:
-    """Write findings, intervals, sessions, bills, commands, reactions, dead messages."""
+def write_results(out: Path, collected: Results, rules: MaintenanceConfig) -> None:
+    """Write findings, intervals, sessions, bills, commands, reactions, maintenance, dead messages."""
     changes = sorted(collected.findings, key=lambda c: (c.changed_at, c.shard, c.order, c.code, c.finding_id))
     with (out / "findings.jsonl").open("wb") as file:
         for change in changes:
@@ -70,3 +87,23 @@ def write_results(out: Path, collected: Results) -> None:
     with (out / "cdrs.jsonl").open("wb") as file:
         for cdr in sorted(collected.cdrs.values(), key=lambda c: (c.last_updated_ms, c.id)):
             file.write(cdr.body.encode() + b"\n")
+    with (out / "maintenance.csv").open("w", encoding="utf-8") as text:
+        text.writelines(csv_lines(_assessments(collected, changes, rules)))
+
+
+def _assessments(
+    collected: Results, changes: list[FindingChange], rules: MaintenanceConfig
+) -> list[Assessment]:
+    """Return the assessment of all EVSEs at the end of the log; `changes` in their order."""
+    newest = {change.finding_id: change for change in changes}
+    counting = [c for c in newest.values() if c.live and c.parent is None and not c.planned]
+    seen = [
+        FindingSeen(
+            c.finding_id, c.code, c.severity, c.state, c.site, c.station, c.evse, c.start, c.end,
+            int(c.evidence.get("raised_times", 1)),
+        )
+        for c in counting
+    ]  # fmt: skip
+    now_ms = max((account.through_ms for account in collected.accounts), default=0)
+    types = {key: device.connector_type for key, device in collected.devices.items()}
+    return assess(rules, now_ms, collected.wear.values(), seen, collected.inspections.values(), types)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import sys
 import threading
@@ -74,9 +75,16 @@ def warm_up(stages: Stages, say: Callable[[str], None] = _say_to_screen) -> None
     slow.daemon = True
     slow.start()
     try:
-        memory = Stages(stages.order, stages.detect, stages.bill, stages.control, stages.emit, None)
+        memory = dataclasses.replace(stages, archive_dir=None)
         items: list[Any] = list(memory.build_order(0, None).process((0, 0, _frame())))
-        for builder in (memory.build_detect, memory.build_bill, memory.build_control, memory.build_emit):
+        builders = (
+            memory.build_detect,
+            memory.build_bill,
+            memory.build_control,
+            memory.build_maintain,
+            memory.build_emit,
+        )
+        for builder in builders:
             stage = builder(0, None)
             items = list(itertools.chain.from_iterable(stage.process(item) for item in items))
     finally:

@@ -16,10 +16,22 @@ from connectors.ledger import Ledger
 from connectors.status import status_path, write_status
 from models import batch as b
 from models.faults import FAULTS
-from models.outputs import Account, DeviceRow, FindingChange, IntervalRow, LateRow, LatestRow, RollupRow
+from models.outputs import (
+    Account,
+    DeviceRow,
+    FindingChange,
+    InspectionRow,
+    IntervalRow,
+    LateRow,
+    LatestRow,
+    RollupRow,
+    WearCounts,
+    WearRow,
+)
 from models.records import Dead
 
 MINUTE_MS: Final = 60_000
+DAY_MS: Final = 86_400_000
 HOSTILE: Final = "<script>alert(1)</script>"
 HOSTILE_TOPIC: Final = f'evt/v1/<img src=x onerror="alert(2)">/{HOSTILE}/up/meter'
 SITES: Final = ("alder-depot", "birch-mall", "cedar-office", "dock-street", "elm-hub", "fir-highway")
@@ -87,6 +99,26 @@ class Fleet:
             "time_ms": self.now_ms - 1_000 - 100 * (number % 9),
         }  # fmt: skip
         return LatestRow(**(base | kw))
+
+    def wear(self) -> Iterator[WearRow]:
+        """Yield what wore of every EVSE; CE03/1 is beyond its plug's life, AL02/1 long in use."""
+        for n, site, station, evse in self.places():
+            cycles = {("CE03", 1): 10_400, ("AL02", 1): 2_700}.get((station, evse), 11 * n)
+            counts = WearCounts(cycles, cycles + 40, 1_000_000_000 + n, 3_600 * (400 + n), 7_200, 3_600, 0)
+            first_ms = self.now_ms - (400 if station == "AL02" else 90) * DAY_MS
+            yield WearRow(
+                site=site, station=station, evse=evse, time_ms=self.now_ms - MINUTE_MS, first_ms=first_ms,
+                counts=counts,
+            )  # fmt: skip
+
+    def inspection(self, **kw: Any) -> InspectionRow:
+        """Return an inspection of the plug that is worn out, half a year ago."""
+        base: dict[str, Any] = {
+            "inspection_id": "i1", "site": "cedar-office", "station": "CE03", "evse": 1, "what": "cleaned",
+            "at_ms": self.now_ms - 180 * DAY_MS, "recorded_ms": self.now_ms - 180 * DAY_MS, "by": "bob",
+            "note": "dust in the socket", "counts": WearCounts(9_100, 9_140, 500_000_000, 360_000, 0, 0, 0),
+        }  # fmt: skip
+        return InspectionRow(**(base | kw))
 
     def rollups(self) -> Iterator[RollupRow]:
         """Yield the closed minutes before now; a quarter of an hour of them is missing."""
@@ -256,6 +288,8 @@ def seed(folder: Path, fleet: Fleet) -> Seeded:
     seeded.apply("devices", *fleet.devices())
     seeded.apply("latest", *(fleet.newest(*place) for place in fleet.places()))
     seeded.apply("rollups", *fleet.rollups())
+    seeded.apply("wear", *fleet.wear())
+    seeded.apply("inspections", fleet.inspection())
     for change in findings(now_ms):
         seeded.apply("findings", change)
     seeded.apply("dead", *dead_letters(now_ms))

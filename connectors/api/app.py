@@ -41,6 +41,7 @@ from .ocpi import create_ocpi
 from .page import Choice, Page
 from .payments import payments_router
 from .settings import ApiSettings
+from .views import ViewSettings, add_views
 
 _HEADERS: Final = {
     "Content-Security-Policy": (
@@ -101,7 +102,8 @@ def create_app(
     ConfigError
         If the address is wrong or its driver is missing.
     """
-    page = Page(ledger_url, data_dir, instance)
+    views = settings.views or ViewSettings()
+    page = Page(ledger_url, data_dir, instance, journal=views.journal, detectors=views.detectors)
     desk = OperatorDesk(broker, page.ledger) if broker is not None else None
     registry = CollectorRegistry(auto_describe=False)
     registry.register(HealthCollector(page.health))
@@ -127,6 +129,7 @@ def create_app(
     app.add_middleware(_SafeHeaders)
     _add_page(app, page)
     _add_static(app)
+    add_views(app, page, views, data_dir, desk)
     _add_data(app, page)
     _add_lists(app, page)
     add_findings(app, page, desk)

@@ -20,6 +20,7 @@ from connectors.operator import OperatorDesk, UnknownFinding
 from models.errors import DecodeError, RetryLater
 from models.units import MAX_STATION_TIME_MS
 
+from .evidence import as_json
 from .page import Page
 
 _MOST_BYTES: Final = 20_000
@@ -90,6 +91,18 @@ def _add_reading(app: FastAPI, page: Page) -> None:
         if found is None:
             raise HTTPException(404, "no such finding, or several begin so")
         return found
+
+    @app.get("/api/v1/findings/{finding_id}/evidence")
+    def evidence(finding_id: FindingId) -> dict[str, Any]:
+        """Return the channels around a finding, levels to compare with, and when it began and was raised.
+
+        ``source`` is ``journal`` (every reading), ``rollups`` (minute means of power) or ``none``.
+        """
+        found = page.ledger.finding(finding_id)
+        if found is None:
+            raise HTTPException(404, "no such finding, or several begin so")
+        seen = page.evidence.of(found, time.time_ns() // 1_000_000)
+        return as_json(found["finding_id"], seen)
 
     @app.get("/findings/{finding_id}", include_in_schema=False)
     def shown(finding_id: FindingId) -> Response:

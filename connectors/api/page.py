@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -16,6 +16,9 @@ from models.errors import ChargestreamError
 from models.faults import FAULTS
 
 from . import words
+from .evidence import HEIGHT as EVIDENCE_HEIGHT
+from .evidence import WIDTH as EVIDENCE_WIDTH
+from .evidence import EvidenceReader, Source, drawn
 from .health import BEHIND_MS, Health, HealthReader, Process, how_ended
 from .power import FRESH_MS, HEIGHT, WIDTH, PowerTrace, chart
 
@@ -53,12 +56,24 @@ class Page:
         Name of this installation, shown in the title.
     now_ms : callable
         The machine's time, epoch ms.
+    journal : callable, optional
+        Reads the channels around a finding.
+    detectors : mapping, optional
+        Detector name -> its settings, where they are not the defaults.
     """
 
     def __init__(
-        self, ledger_url: str, data_dir: Path, instance: str, now_ms: Callable[[], int] = _now_ms
+        self,
+        ledger_url: str,
+        data_dir: Path,
+        instance: str,
+        now_ms: Callable[[], int] = _now_ms,
+        *,
+        journal: Source | None = None,
+        detectors: Mapping[str, Any] | None = None,
     ) -> None:
         self.ledger = LedgerReader(ledger_url)
+        self.evidence = EvidenceReader(self.ledger, journal, detectors)
         self.trace = PowerTrace(self.ledger)
         self._health = HealthReader(self.ledger, data_dir)
         self._instance, self._now_ms, self.data_dir = instance, now_ms, data_dir
@@ -76,6 +91,8 @@ class Page:
             "behind": words.behind,
             "utc": words.utc,
             "iso": lambda time_ms: words.utc(time_ms).replace(" UTC", "Z").replace(" ", "T"),
+            "day": lambda time_ms: words.utc(time_ms)[:10],
+            "span": lambda seconds: words.NOTHING if seconds is None else words.duration(seconds),
             "power": words.power_text,
             "register": words.register_text,
             "figures": words.figures,
@@ -116,14 +133,18 @@ class Page:
         found = self.ledger.finding(finding_id)
         if found is None:
             return None
+        seen = self.evidence.of(found, self._now_ms())
         history = [{"at": c["changed_at"], "change": c} for c in found["changes"]]
         history += [{"at": a["at"], "action": a} for a in found["actions"]]
-        return self._templates.get_template("finding.html").render(
-            instance=self._instance,
-            now_ms=self._now_ms(),
+        return self.filled(
+            "finding.html",
             faults=FAULTS,
             f=found,
             history=sorted(history, key=lambda item: item["at"]),
+            panels=drawn(seen),
+            source=seen.source,
+            width=EVIDENCE_WIDTH,
+            height=EVIDENCE_HEIGHT,
             choice=Choice(),
         )
 

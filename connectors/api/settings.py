@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from connectors.firmware_store import FirmwareStore
 
+    from .views import ViewSettings
+
 
 @dataclass(frozen=True, slots=True)
 class OcpiSettings:
@@ -44,6 +46,8 @@ class ApiSettings:
         Requests of one token: so many each second in the long run, so many at once.
     strangers_per_s, strangers_burst : float, int
         Requests without a valid token, of one address.
+    views : ViewSettings, optional
+        What pages of their own are told; None: nothing.
     images : FirmwareStore, optional
         The images that are shown; without it there is no page of them.
     """
@@ -53,4 +57,5 @@ class ApiSettings:
     strangers_per_s: float = 1.0
     strangers_burst: int = 10
     ocpi: OcpiSettings | None = None
+    views: ViewSettings | None = None
     images: FirmwareStore | None = None

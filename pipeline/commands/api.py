@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import socket
 
     from connectors.api.settings import ApiSettings
+    from connectors.api.views import ViewSettings
     from pipeline.config import Config
 
 #: Answers that are still being written when we are told to stop get this long.
@@ -80,8 +81,26 @@ def settings(config: Config) -> ApiSettings:
 
         images = open_store(config)
     return ApiSettings(
-        config.api.rate_per_s, config.api.burst, ocpi=ocpi if own.enabled else None, images=images
+        config.api.rate_per_s,
+        config.api.burst,
+        views=views(config),
+        ocpi=ocpi if own.enabled else None,
+        images=images,
     )
+
+
+def views(config: Config) -> ViewSettings:
+    """Return what pages of their own are told of the configuration."""
+    from connectors.api.learned import LearnedSettings
+    from connectors.api.views import ViewSettings
+    from pipeline.evidence import JournalTraces
+
+    learned = tuple(
+        LearnedSettings(name, Path(given["models"]), given.get("model", ""), given.get("shadow", ""))
+        for name, given in sorted(config.detectors.items())
+        if given.get("models") and given.get("enabled", True)
+    )
+    return ViewSettings(config.maintenance.rules(), JournalTraces(config), config.detectors, learned)
 
 
 def listen(host: str, port: int) -> socket.socket:

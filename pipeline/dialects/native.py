@@ -17,6 +17,8 @@ from models import command_request
 from models.command_request import read_request
 from models.errors import ConfigError, DecodeError
 from models.finding_actions import KIND, read_action
+from models.inspections import KIND as MAINTENANCE
+from models.inspections import is_inspection, read_inspection
 from models.payments import KIND as PAYMENT
 from models.payments import read_payment
 from models.records import Connector, EvseInventory, Meter
@@ -292,5 +294,7 @@ def _operator(message: Message, body: dict[str, Any], out: Sink) -> None:
         read_payment(body)
     elif message.topic.rest in _COMMAND_KINDS:
         read_request(message.topic.rest, body)
+    elif message.topic.rest == MAINTENANCE and is_inspection(body):
+        read_inspection(body)
     out.head(b.OPERATOR)
     out.operator(topic=message.topic.rest, body=plain(body))

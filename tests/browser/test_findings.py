@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from connectors.api.settings import ApiSettings
+from connectors.api.views import ViewSettings
 from connectors.broker import MosquittoBroker
 from connectors.mqtt_settings import MqttSettings
+from models.evidence import Ask, Trace
 from models.finding_actions import actions_of
 from models.records import Operator, Origin
 from tests.seeded import Fleet, Seeded, finding_id, seed
@@ -103,4 +106,32 @@ def test_without_a_broker_the_form_says_so(tab: Tab, seeded: Seeded) -> None:
         _fill(tab, "by", "ann")
         _press(tab, "ack")
         tab.until(f"{ROW}.querySelector('.done').textContent.includes('no broker')")
+        tab.open("about:blank#done")
+
+
+def test_evidence_of_a_finding_is_drawn(tab: Tab, seeded: Seeded, tmp_path: Path) -> None:
+    def source(ask: Ask) -> list[Trace]:
+        times = list(range(ask.plan.since_ms, ask.plan.until_ms, 10_000))
+        warm = [40.0 + 70 * k / len(times) for k in range(len(times))]
+        return [Trace("Temperature/Cable", "Celsius", "CE03", 1, times, warm)]
+
+    settings = ApiSettings(views=ViewSettings(journal=source))
+    with served(seeded.url, seeded.folder, "test-depot", settings=settings) as address:
+        tab.complaints.clear()
+        tab.open(f"{address}/findings/{HOT}")
+        tab.until("document.querySelector('.evidence svg polyline') !== null")
+        box = "document.querySelector('.evidence {}').getBoundingClientRect()"
+        chart, line, limit, raised = (
+            tab.js(f"(r => [r.left, r.top, r.right, r.bottom])({box.format(what)})")
+            for what in ("svg", "polyline.trace", "path.limit", "path.mark.raised")
+        )
+        assert chart[2] - chart[0] > 600
+        assert chart[1] <= line[1] < limit[1] < line[3] <= chart[3] + 2, "the line crosses the limit"
+        assert chart[0] < raised[0] < chart[2]
+        colours = {tab.js(f"getComputedStyle(document.querySelector('.evidence {what}')).stroke")
+                   for what in ("polyline.trace", "path.limit", "path.mark.raised")}  # fmt: skip
+        assert "none" not in colours
+        assert tab.texts(".evidence .key.limit") == ["limit 100 °C"]
+        tab.screenshot(tmp_path / "evidence.png")
+        assert tab.complaints == []
         tab.open("about:blank#done")

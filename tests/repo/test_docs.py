@@ -34,6 +34,7 @@ from ._tree import ROOT
 
 #: Why a block is not run here -> the commands that may be excused by it.
 REASONS = {
+    "needs a running service": {"maintenance"},
     "runs until stopped": {"run", "ingest", "worker", "egress", "api", "demo"},
     "needs a broker": {"record", "simulate", "finding", "campaign", "command"},
     "serves until stopped": {"firmware"},

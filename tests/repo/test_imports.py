@@ -30,7 +30,7 @@ OUTSIDE = {
 #: Files of `pipeline` that see everything: the picture, the parents, the commands, the process mains.
 SEES_ALL = (
     "pipeline/flow.py", "pipeline/supervisor.py", "pipeline/cli.py", "pipeline/commands/", "pipeline/ingest",
-    "pipeline/egress", "pipeline/worker", "pipeline/replay", "pipeline/demo",
+    "pipeline/egress", "pipeline/worker", "pipeline/replay", "pipeline/evidence.py", "pipeline/demo",
     "pipeline/drill", "pipeline/bench", "pipeline/engine.py", "pipeline/scoring/",
 )  # fmt: skip
 #: Stages and what they are made of: they import models, their own parts, and no other stage.

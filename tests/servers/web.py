@@ -20,6 +20,7 @@ import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
 from connectors.api.app import create_app
+from connectors.api.settings import ApiSettings
 from connectors.mqtt_settings import MqttSettings
 
 COMMAND: Final = [sys.executable, "-c", "from pipeline.cli import main; raise SystemExit(main())"]
@@ -58,12 +59,16 @@ def metrics(text: str) -> dict[tuple[str, ...], float]:
 
 @contextmanager
 def served(
-    ledger_url: str, data_dir: Path, instance: str = "chargestream", broker: MqttSettings | None = None
+    ledger_url: str,
+    data_dir: Path,
+    instance: str = "chargestream",
+    broker: MqttSettings | None = None,
+    settings: ApiSettings | None = None,
 ) -> Iterator[str]:
     """Serve from a thread and yield the address."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        app = create_app(ledger_url, data_dir, instance, broker)
+        app = create_app(ledger_url, data_dir, instance, broker, settings or ApiSettings())
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="web")
         thread.start()

@@ -135,7 +135,7 @@ class Chain:
 
     def restore(self, saved: bytes | None) -> None:
         """Begin anew from what `snapshot` gave, None: from nothing. What was since then is forgotten."""
-        states = pickle.loads(saved) if saved else [None] * 5
+        states = pickle.loads(saved) if saved else [None] * 6
         self.close()
         if self._folder is not None:
             self._archive = open_archive(self._folder, self.shard)
@@ -145,7 +145,8 @@ class Chain:
             self._stages.build_detect(self.shard, states[1]),
             BillStage(self.shard, self._stages.bill, archive, states[2]),
             self._stages.build_control(self.shard, states[3]),
-            self._stages.build_emit(self.shard, states[4]),
+            self._stages.build_maintain(self.shard, states[4]),
+            self._stages.build_emit(self.shard, states[5]),
         ]
 
     def snapshot(self) -> bytes:

@@ -14,8 +14,8 @@ from models.batch import ReadingBatch
 from models.campaign_rows import CampaignProgress
 from models.channels import CHANNEL_ID, CHANNELS
 from models.devices import DeviceTable
-from models.outputs import CdrRow, FindingChange, IntervalRow, RollupRows
-from models.points import PointEncoder, campaign_lines
+from models.outputs import CdrRow, FindingAction, FindingChange, IntervalRow, RollupRows
+from models.points import PointEncoder, action_lines, campaign_lines
 from models.schema import MEASUREMENTS
 from models.units import NS_PER_MS
 from pipeline.egress_health import health_lines
@@ -106,9 +106,10 @@ def finding(code: str, at_ms: int, **fields: Any) -> FindingChange:
     base: dict[str, Any] = {
         "finding_id": f"{code}-1", "code": code, "scope": "evse", "site": "north", "node": "N.1",
         "station": "N.1", "evse": 1, "connector": None, "severity": "warning", "source": "rule",
-        "state": "raised", "live": True, "planned": False, "raised_at": at_ms, "start": at_ms, "last": at_ms,
-        "end": None, "score": 1.0, "evidence": {"voltage_l1_v": 201.2, "limit_v": 207.0}, "taxonomy": None,
-        "advice": "", "parent": None, "change": 1, "changed_at": at_ms, "shard": 0, "order": at_ms // 1000,
+        "state": "raised", "live": True, "planned": False, "raised_at": at_ms, "start": at_ms - 30_000,
+        "last": at_ms, "end": None, "score": 1.0, "evidence": {"voltage_l1_v": 201.2, "limit_v": 207.0},
+        "taxonomy": None, "advice": "", "parent": None, "change": 1, "changed_at": at_ms, "shard": 0,
+        "order": at_ms // 1000,
     }  # fmt: skip
     return FindingChange(**(base | fields))
 
@@ -148,6 +149,15 @@ def bills(now_ms: int) -> list[CdrRow]:
             )
         )  # fmt: skip
     return made
+
+
+def actions(now_ms: int) -> list[FindingAction]:
+    """Return an acknowledgement 10 min after its finding was raised again, and a comment."""
+    about: dict[str, Any] = {
+        "finding_id": "over_current-1", "site": "north", "by": "ann", "to": None, "until": None, "text": None,
+        "at": now_ms - HOUR_MS + 600_000,
+    }  # fmt: skip
+    return [FindingAction(action=action, action_id=action, **about) for action in ("ack", "comment")]
 
 
 def health(now_ms: int) -> Iterator[bytes]:
@@ -198,5 +208,8 @@ def lines(now_ms: int) -> Iterator[bytes]:
     yield encoder.intervals(list(_intervals(devices, now_ms - 8 * DAY_MS, now_ms)))
     yield encoder.findings(findings(now_ms))
     yield encoder.bills(bills(now_ms))
+    yield action_lines(
+        actions(now_ms), {c.finding_id: (c.code, c.site, c.raised_at) for c in findings(now_ms)}
+    )
     yield b"".join(health(now_ms))
     yield campaign_lines(list(campaigns(now_ms)))

@@ -122,6 +122,16 @@ def test_open_findings_are_live_and_not_cleared(store: Store) -> None:
     assert found == {"north": 3, "süd/2": 1}
 
 
+def test_mean_times_of_faults_are_right(store: Store) -> None:
+    assert store.value("faults", "Mean time to detect A", "mean") == 30_000
+    assert store.value("faults", "Mean time to acknowledge A", "mean") == 600
+    assert store.value("faults", "Raised A", "raised") == 4
+    (query,) = [q for q in QUERIES if (q.dashboard, q.place) == ("faults", "By code A")]
+    raised = {row["code"]: row["raised"] for row in store.rows(query, "hours, everything")}
+    assert raised["under_voltage"] == 1
+    assert "offline" not in raised, "planned"
+
+
 def test_finding_changes_come_latest_first_with_their_places(store: Store) -> None:
     (query,) = [q for q in QUERIES if (q.dashboard, q.place) == ("fleet", "Latest finding changes A")]
     rows = store.rows(query, "hours, everything")
