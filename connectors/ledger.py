@@ -21,6 +21,7 @@ from sqlalchemy.sql.dml import Insert
 from models.billing_rows import CostRow, PaymentRow
 from models.campaign_rows import CampaignRow, CampaignStationRow
 from models.errors import Refused, StorageError
+from models.load_rows import LimitRow, LoadRow
 from models.ocpi_objects import emsp_of
 from models.outputs import (
     Account,
@@ -44,6 +45,7 @@ from models.records import Dead
 from . import _ledger_billing as b
 from . import _ledger_campaigns as g
 from . import _ledger_commands as c
+from . import _ledger_load as lm
 from . import _ledger_reactions as r
 from . import _ledger_tables as t
 from ._ledger_account import AccountBook
@@ -160,6 +162,8 @@ _UPSERTS: Final[dict[str, tuple[type, tuple[_Upsert, ...]]]] = {
     "tariffs": (TariffRow, (_Upsert(b.tariffs, _plain_row, "last_updated_ms"),)),
     "costs": (CostRow, (_Upsert(b.running_costs, _plain_row, "time_ms", equal=True),)),
     "payments": (PaymentRow, (_Upsert(b.payments, _plain_row, "change"),)),
+    "limits": (LimitRow, (_Upsert(lm.limits, lm.limit_row, "from_ms", equal=True),)),
+    "loads": (LoadRow, (_Upsert(lm.loads, lm.load_row, "start_ms", equal=True),)),
     "dead": (Dead, (_Upsert(t.dead, _dead_row),)),
     "wear": (WearRow, (_Upsert(t.wear, _worn_row, "time_ms", equal=True),)),
     "inspections": (InspectionRow, (_Upsert(t.inspections, _worn_row),)),

@@ -14,6 +14,7 @@ from models.errors import StorageError
 from . import _ledger_commands as orders
 from . import _ledger_handling as handling
 from . import _ledger_live as live
+from . import _ledger_load as load
 from . import _ledger_reactions as acts
 from . import _ledger_tables as t
 from ._ledger_engine import open_engine, parse_url, shown, sqlite_file, translated
@@ -220,6 +221,26 @@ class LedgerReader:
         """Return what became of automatic reactions, newest first; `choice` as `_ledger_reactions.chosen`."""
         with self._connected() as db:
             return [acts.plain(row) for row in db.execute(acts.chosen(**choice).limit(limit)).mappings()]
+
+    def load_minutes(self, site: str, since_ms: int, until_ms: int) -> list[Row]:
+        """Return managed sites (one, or "" for all) minute by minute, in order of time."""
+        return self._rows(load.minutes(site, since_ms, until_ms))
+
+    def load_now(self, site: str = "") -> list[Row]:
+        """Return the newest minute of each managed site, or of one."""
+        return self._rows(load.newest(site))
+
+    def limits_now(self, site: str) -> list[Row]:
+        """Return the limits in force at the EVSEs of a site that have a vehicle."""
+        return self._rows(load.in_force(site))
+
+    def limits(self, site: str, station: str, evse: int | None = None, transaction_id: str = "") -> list[Row]:
+        """Return the limits that were in force at a station, an EVSE or in a transaction, oldest first."""
+        return self._rows(load.history(site, station, evse, transaction_id))
+
+    def _rows(self, query: Any) -> list[Row]:
+        with self._connected() as db:
+            return [dict(row) for row in db.execute(query).mappings()]
 
     def raised_findings(self, limit: int = 200, *, site: str = "", search: str = "") -> tuple[list[Row], int]:
         """Return the open findings that no open parent explains, and how many there are in all.

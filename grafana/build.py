@@ -19,6 +19,7 @@ from ._billing import billing
 from ._campaigns import campaigns
 from ._faults import faults
 from ._fleet import fleet
+from ._load import load
 from ._pipeline import pipeline
 from ._station import station
 
@@ -28,6 +29,7 @@ DASHBOARDS: Final[Mapping[str, Callable[[], Dashboard]]] = {
     "station": station,
     "billing": billing,
     "faults": faults,
+    "load": load,
     "pipeline": pipeline,
     "campaigns": campaigns,
 }

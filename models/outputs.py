@@ -29,6 +29,8 @@ STREAMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "rollups": ("msgpack list of RollupRow", ("ledger",)),
     "sessions": ("msgpack list of SessionRow", ("ledger",)),
     "cdrs": ("msgpack list of CdrRow", ("ledger", "ocpi")),
+    "limits": ("msgpack list of models.load_rows.LimitRow", ("ledger",)),
+    "loads": ("msgpack list of models.load_rows.LoadRow", ("ledger",)),
     "tariffs": ("msgpack list of TariffRow", ("ledger",)),
     "costs": ("msgpack list of models.billing_rows.CostRow", ("ledger",)),
     "payments": ("msgpack list of models.billing_rows.PaymentRow", ("ledger",)),

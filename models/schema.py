@@ -133,6 +133,31 @@ _CAMPAIGN_FIELDS: Final = (
     FieldSpec("gate_worst", "float", "1", "telemetry gate: greatest log likelihood ratio over its bound", 4),
 )
 
+_LOAD_PHASES: Final = (
+    ("limit", "limit of the connection"),
+    ("current", "measured current, other load included"),
+    ("other", "load that is not charging"),
+    ("held", "what it may come to if control is lost"),
+)
+
+_LOAD_FIELDS: Final = (
+    *(
+        FieldSpec(f"{name}_l{phase}_a", "float", "A", f"{words} on L{phase}", 2)
+        for name, words in _LOAD_PHASES
+        for phase in (1, 2, 3)
+    ),
+    FieldSpec("ev_kw", "float", "kW", "power of charging", 3),
+    FieldSpec("site_kw", "float", "kW", "power of the site", 3),
+    FieldSpec("quarter_kwh", "float", "kWh", "energy of the running quarter hour so far", 3),
+    FieldSpec("projected_kw", "float", "kW", "mean power that the quarter comes to if nothing changes", 3),
+    FieldSpec("peak_kw", "float", "kW", "highest quarter so far", 3),
+    FieldSpec("demand_limit_kw", "float", "kW", "limit of the quarter's mean power, if there is one", 3),
+    FieldSpec("charging", "int", "1", "EVSEs whose vehicle draws current"),
+    FieldSpec("waiting", "int", "1", "EVSEs whose vehicle is paused"),
+    FieldSpec("lost", "int", "1", "EVSEs that count with what they may draw"),
+    FieldSpec("commands", "int", "1", "limits asked for within the last minute"),
+)
+
 _PIPELINE_FIELDS: Final = (
     FieldSpec("lag_records", "int", "1", "outbox records not yet delivered"),
     FieldSpec("delivered", "int", "1", "outbox records delivered since the process started"),
@@ -220,6 +245,12 @@ MEASUREMENTS: Final[dict[str, Measurement]] = {
                 FieldSpec("after_s", "float", "s", "time since the finding was raised", 3),
                 FieldSpec("finding_id", "string", "", "the finding, as in the ledger"),
             ),
+        ),
+        Measurement(
+            "ev_load",
+            "A site under load management, each minute; the time is its start",
+            {"site": "site"},
+            _LOAD_FIELDS,
         ),
         Measurement(
             "ev_pipeline",

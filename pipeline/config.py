@@ -37,6 +37,7 @@ from .config_fields import (
 )
 from .config_fields import Path as Keys
 from .config_firmware import FirmwareSection
+from .config_load import LoadSection
 from .config_maintenance import MaintenanceSection
 from .config_notify import NotifySection
 from .config_plugins import build_configs, check, did_you_mean
@@ -66,6 +67,7 @@ class Config(sections.Section):
     api: sections.ApiSection = Field(default_factory=sections.ApiSection)
     billing: config_billing.BillingSection = Field(default_factory=config_billing.BillingSection)
     ocpi: config_billing.OcpiSection = Field(default_factory=config_billing.OcpiSection)
+    load: LoadSection = Field(default_factory=LoadSection)
     publish: sections.PublishSection = Field(default_factory=sections.PublishSection)
     commands: CommandsSection = Field(default_factory=CommandsSection)
     reactions: ReactionsSection = Field(default_factory=ReactionsSection)

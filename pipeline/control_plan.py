@@ -8,15 +8,17 @@ from models.command_types import CommandConfig
 from models.digests import Digester
 from models.firmware_urls import Grant, url_of
 from models.forwarding import Forwarder
+from models.market_prices import PriceSeries
 from models.policies import PolicyPlan
 from models.reactions import Breaker, Reactions
 
 from .config import Config
 from .control import ControlConfig
+from .load_plan import load_policies
 
 
-def control_plan(config: Config) -> ControlConfig:
-    """Return the settings of the control stage as `config` has them."""
+def control_plan(config: Config, prices: PriceSeries | None = None) -> ControlConfig:
+    """Return the settings of the control stage as `config` has them; `prices` are for load management."""
     options = config.dialect_options()
     names = dict.fromkeys(route.dialect for route in config.topic_routes() if "{node}" in route.pattern)
     return ControlConfig(
@@ -27,11 +29,11 @@ def control_plan(config: Config) -> ControlConfig:
             queue=config.commands.queue_max,
         ),
         dialects={name: options.get(name, {}) for name in names},
-        policies=policies(config),
+        policies=policies(config, prices),
     )
 
 
-def policies(config: Config) -> tuple[PolicyPlan, ...]:
+def policies(config: Config, prices: PriceSeries | None = None) -> tuple[PolicyPlan, ...]:
     """Return the policies, one line each, in the order in which they hear of things."""
     locate = _addresses(config)
     plans = [
@@ -43,6 +45,7 @@ def policies(config: Config) -> tuple[PolicyPlan, ...]:
     if rules is not None:
         plans.append(PolicyPlan("reactions", False, lambda _shard, state: Reactions(rules, state)))
         plans.append(PolicyPlan("reactions", True, lambda _shard, state: Breaker(rules.fleet_per_h, state)))
+    plans += load_policies(config, prices)
     return tuple(plans)
 
 

@@ -21,6 +21,7 @@ from models.campaign_policy import PROGRESS
 from models.channels import CHANNELS, REGISTER_CHANNEL
 from models.devices import CONNECTOR_TYPES, DeviceTable
 from models.errors import SnapshotError
+from models.load_lines import load_lines
 from models.outputs import (
     DeviceRow,
     FindingChange,
@@ -149,6 +150,8 @@ class EmitStage:
         if batch.cdrs:
             parts.append(encoder.bills(batch.cdrs))
         parts += self._actions(batch)
+        if "loads" in batch.reported:
+            parts.append(load_lines(batch.reported["loads"]))
         return b"".join(parts)
 
     def _actions(self, batch: ShardBatch) -> Iterable[bytes]:

@@ -55,7 +55,7 @@ class Stages:
     @classmethod
     def of(cls, config: Config, archive_dir: Path | None) -> Stages:
         """Return the stages' settings as `config` has them."""
-        energy = config.energy
+        energy, prices = config.energy, _prices(config)
         return cls(
             order_plan(config),
             DetectConfig(config.detector_configs()),
@@ -70,10 +70,10 @@ class Stages:
                     settle_ns=round(config.billing.settle_s * NS_PER_S),
                     cost_ns=round(config.billing.running_cost_s * NS_PER_S),
                 ),
-                plan=billing_plan(config.billing, config.ocpi, _prices(config)),
+                plan=billing_plan(config.billing, config.ocpi, prices),
                 signatures=_signatures(config),
             ),
-            control_plan(config),
+            control_plan(config, prices),
             config.maintenance.wear(),
             EmitConfig(
                 influx=config.influx.enabled,

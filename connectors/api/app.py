@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from connectors.billing_reader import BillingReader
 from connectors.campaign_desk import CampaignDesk
 from connectors.campaign_reader import CampaignReader
+from connectors.load_desk import LoadDesk
 from connectors.mqtt_settings import MqttSettings
 from connectors.operator import OperatorDesk
 from models.errors import ChargestreamError
@@ -35,6 +36,8 @@ from .commands import add_commands
 from .console import add_console
 from .desk import Desk
 from .findings import add_findings
+from .load import Load
+from .load_page import LoadPage
 from .metrics import HealthCollector
 from .money import MoneyPages
 from .ocpi import create_ocpi
@@ -113,7 +116,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        for each in (desk, campaign_desk, campaigns, billing_desk, reader, page.ledger):
+        for each in (desk, campaign_desk, load_desk, campaigns, billing_desk, reader, page.ledger):
             if each is not None:
                 each.close()
 
@@ -139,6 +142,8 @@ def create_app(
     _add_images(app, page, settings)
     gate = _add_billing(app, page, reader, billing_desk, settings)
     add_commands(app, page, desk, gate)
+    load_desk = LoadDesk(broker) if broker is not None else None
+    Load(LoadPage(page), load_desk, gate).add(app)
 
     @app.get("/metrics", include_in_schema=False)
     def metrics() -> Response:

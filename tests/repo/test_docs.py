@@ -36,10 +36,10 @@ from ._tree import ROOT
 REASONS = {
     "needs a running service": {"maintenance"},
     "runs until stopped": {"run", "ingest", "worker", "egress", "api", "demo"},
-    "needs a broker": {"record", "simulate", "finding", "campaign", "command"},
+    "needs a broker": {"record", "simulate", "finding", "load", "campaign", "command"},
     "serves until stopped": {"firmware"},
     "needs servers": {"drill", "notify", "reactions"},
-    "takes minutes": {"bench", "score", "simulate"},
+    "takes minutes": {"bench", "drill", "score", "simulate"},
     "needs data that is not shipped": {"score", "train", "models"},
 }
 #: Commands that are never run here.

@@ -1,0 +1,135 @@
+"""What the page of load management shows: sites against their limits, and who gets how much."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from connectors.ledger_reader import LedgerReader
+
+from .page import Page
+from .power import HEIGHT, WIDTH, nice_ceiling
+
+_SPAN_MS: Final = 3_600_000
+_MINUTE_MS: Final = 60_000
+#: Minutes further apart are not joined.
+_GAP_MS: Final = 180_000
+_PHASES: Final = (1, 2, 3)
+_LEVELS: Final = 4
+_BAR: Final = 1000
+#: What the causes of a limit say to a person.
+CAUSES: Final = {
+    "free": "nothing is charged",
+    "full": "all the EVSE can give",
+    "vehicle": "all the vehicle can use",
+    "site": "its share of the site",
+    "demand": "its share of the quarter hour",
+    "turn": "waits for its turn",
+    "off_peak": "waits for a cheaper quarter",
+    "operator": "limited by an operator",
+    "idle": "has finished",
+    "fallback": "held by the station itself",
+}
+_LOW: Final = {"turn": "warning", "off_peak": "info", "operator": "info", "fallback": "critical"}
+
+
+class LoadChart(NamedTuple):
+    """Lines of the fullest phase over the last hour: coordinates from 0 to `WIDTH` and `HEIGHT`."""
+
+    levels: list[str]
+    hours: list[str]
+    current: list[str]
+    held: list[str]
+    limit: list[str]
+    words: str
+
+
+def load_chart(rows: Sequence[dict[str, Any]], now_ms: int) -> LoadChart:
+    """Return the chart of a site's minutes: current, what may be drawn, and the limit, A of the phase
+    that is nearest to its limit."""
+    since_ms = now_ms - _SPAN_MS
+    points = [(row["start_ms"], *_fullest(row)) for row in rows if row["start_ms"] >= since_ms]
+    highest = max((max(values) for _, *values in points), default=0.0)
+    top = nice_ceiling(highest)
+    runs: list[list[tuple[Any, ...]]] = []
+    for point in points:
+        if runs and point[0] - runs[-1][-1][0] <= _GAP_MS:
+            runs[-1].append(point)
+        else:
+            runs.append([point])
+
+    def lines(which: int) -> list[str]:
+        return [
+            " ".join(
+                f"{WIDTH * (point[0] + _MINUTE_MS - since_ms) / _SPAN_MS:.1f},"
+                f"{HEIGHT * (1 - point[which] / top):.1f}"
+                for point in run
+            )
+            for run in runs
+            if len(run) > 1
+        ]
+
+    hours = [
+        time.strftime("%H:%M", time.gmtime((since_ms + _SPAN_MS * k // _LEVELS) / 1000))
+        for k in range(_LEVELS + 1)
+    ]
+    levels = [f"{top * (_LEVELS - k) / _LEVELS:g} A" for k in range(_LEVELS + 1)]
+    words = "Current of the fullest phase over the last hour: nothing measured."
+    if points:
+        words = (
+            f"Current of the fullest phase over the last hour: now {points[-1][1]:.0f} A of "
+            f"{points[-1][3]:.0f} A, highest {max(point[1] for point in points):.0f} A."
+        )
+    return LoadChart(levels, hours, lines(1), lines(2), lines(3), words)
+
+
+def _fullest(row: dict[str, Any]) -> tuple[float, float, float]:
+    """Return current, held and limit of the phase that is nearest to its limit."""
+    phase = max(_PHASES, key=lambda p: row[f"current_l{p}_a"] - row[f"limit_l{p}_a"])
+    return row[f"current_l{phase}_a"], row[f"held_l{phase}_a"], row[f"limit_l{phase}_a"]
+
+
+class LoadPage:
+    """Renders the page of load management."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+
+    @property
+    def ledger(self) -> LedgerReader:
+        """Where everything is read."""
+        return self._page.ledger
+
+    def shown(self, template: str, site: str, now_ms: int) -> str:
+        """Return the page, or its live part, for a site; "" chooses the first."""
+        sites = self.ledger.load_now()
+        names = [row["site"] for row in sites]
+        chosen = site if site in names else (names[0] if names else "")
+        now = next((row for row in sites if row["site"] == chosen), None)
+        minutes = self.ledger.load_minutes(chosen, now_ms - _SPAN_MS, now_ms) if chosen else []
+        limits = self.ledger.limits_now(chosen) if chosen else []
+        most = max((row["limit_a"] for row in limits), default=0.0) or 1.0
+        evses = [
+            row | {"width": round(_BAR * row["limit_a"] / most, 1), "badge": _LOW.get(row["cause"], "")}
+            for row in limits
+        ]
+        return self._page.fill(
+            template,
+            sites=[row | {"share": _share(row)} for row in sites],
+            site=chosen,
+            now=now,
+            evses=evses,
+            causes=CAUSES,
+            chart=load_chart(minutes, now_ms),
+            width=WIDTH,
+            height=HEIGHT,
+            bar_width=_BAR,
+            now_ms=now_ms,
+        )
+
+
+def _share(row: dict[str, Any]) -> float:
+    """Return the current of the fullest phase as a share of its limit."""
+    current, _, limit = _fullest(row)
+    return current / limit if limit else 0.0

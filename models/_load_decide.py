@@ -1,0 +1,214 @@
+"""Who gets how much: admission by turn, then water filling, under the limits of panels, phases and demand."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from ._load_fill import water_fill
+from ._load_points import BOOL, Points
+from .batch import F64, I64
+
+#: Why a limit is what it is; a row's code is its place here. Append only.
+REASONS: Final = (
+    "free",  # nothing is being charged
+    "full",  # all the EVSE can give
+    "vehicle",  # all the vehicle can use
+    "site",  # its share of the site's, a panel's or a phase's limit
+    "demand",  # its share of what the quarter hour still allows
+    "turn",  # waits for its turn: not everyone fits
+    "off_peak",  # waits for a cheaper quarter
+    "operator",  # an operator's limit
+    "idle",  # has finished: what it may use if it wakes
+    "fallback",  # lost or silent: what the station holds by itself
+)
+FREE, FULL, VEHICLE, SITE, DEMAND, TURN, OFF_PEAK, OPERATOR, IDLE, FALLBACK = range(len(REASONS))
+#: Classes from here on come after everyone else: vehicles that have finished, or have what was wanted.
+LAST: Final = 1000
+#: Who needs more than this share of its power until its departure comes first.
+_HURRY: Final = 0.5
+_KEEPS: Final = 0.15
+#: Turns of others that somebody waits at most, whatever hurry they are in.
+_PATIENCE: Final = 2
+_EPS: Final = 1e-6
+#: Places of the sort key of turns: who has it, who waits, who has had it long enough.
+_HAS, _WAITS, _HAD = 0, 1, 2
+
+
+class Limits(NamedTuple):
+    """What binds a decision.
+
+    Attributes
+    ----------
+    inline : ndarray, shape (panels, n)
+        Whether an EVSE lies behind a panel.
+    room_a : ndarray, shape (panels, 3)
+        A for charging that must hold even if control is lost now.
+    live_a : ndarray, shape (panels, 3)
+        A for charging at this moment; the same or more.
+    demand_kw : float
+        For charging until the quarter ends; infinite: no limit.
+    """
+
+    inline: F64
+    room_a: F64
+    live_a: F64
+    demand_kw: float
+
+
+class Wishes(NamedTuple):
+    """What is wanted: most A per phase for each EVSE, why that, class (0 first), A needed to be in time, and
+    the share of its limit that each vehicle is expected to draw (the quarter hour counts what is drawn)."""
+
+    cap_a: F64
+    reason: I64
+    rank: I64
+    need_a: F64
+    drawn: F64
+
+
+def used(inline: F64, amps: F64) -> F64:
+    """Return what currents (n, 3) add up to behind each panel, shape (panels, 3)."""
+    found: F64 = inline @ amps
+    return found
+
+
+def decide(
+    points: Points, limits: Limits, wishes: Wishes, now_ms: int, rotation_ms: int, voltage_v: float
+) -> tuple[F64, I64]:
+    """Return the limit of each EVSE, A per phase (0: pause), and the reason.
+
+    EVSEs that cannot be steered keep their fallback and count with what they may draw. Of the others, those
+    who will only be in time with more than half of their power get what they need on average; everyone else
+    the least a vehicle can use, by class and turn, and those with a departure then what they need. What is
+    left is shared max-min fair in power, class by class.
+    """
+    steer = points.steerable(now_ms)
+    uses = (points.uses > 0).astype(np.float64)
+    cost = _cost(limits.inline, uses, wishes.drawn, voltage_v)
+    room = _room(points, limits, steer, now_ms, voltage_v)
+    cap = np.where(steer, np.minimum(wishes.cap_a, points.max_a), 0.0)
+    first = np.minimum(np.maximum(points.min_a, points.fallback_a), cap)
+    wants = steer & (cap >= points.min_a - _EPS)
+    rows = 3 * len(limits.inline)
+    entry = _entry(points, cost, first, rows)
+    order = _order(points, wishes, wants, now_ms, rotation_ms)
+    hurry = wants & (wishes.need_a >= _HURRY * cap) & (wishes.need_a > 0)
+    need = np.maximum(first, np.minimum(wishes.need_a, cap))
+    share_of = wishes.need_a / np.maximum(cap, 1.0) + np.where(
+        (points.turn_ms > 0) & (now_ms - points.turn_ms < rotation_ms), _KEEPS, 0.0
+    )
+    urgency = np.lexsort((np.arange(len(points)), -share_of, wishes.rank))
+    turn = (wishes.rank < LAST) & ~hurry & _owed(points, now_ms, rotation_ms)
+    in_, room = _admit(order[turn[order]], entry, room, len(points))
+    pressed, room = _admit(urgency[hurry[urgency]], _entry(points, cost, need, rows), room, len(points))
+    share, in_ = np.where(in_, first, np.where(pressed, need, 0.0)), in_ | pressed
+    # those who have finished take from what the others leave, not from their first ampere
+    for group in (wishes.rank < LAST, wishes.rank >= LAST):
+        new, room = _admit(order[(group & ~in_)[order]], entry, room, len(points))
+        share, in_ = np.where(new, first, share), in_ | new
+        share, room = _fill(points, cost, room, share, cap, in_ & group, wishes)
+    _keep_turns(points, wants, in_, now_ms)
+    share = np.where(steer, share, points.fallback_a)
+    reason = _reasons(points, wishes, steer, in_, share, cap, demand_full=bool(room[-1] < 0.05))
+    return share, reason
+
+
+def _cost(inline: F64, uses: F64, drawn: F64, voltage_v: float) -> F64:
+    """Return what 1 A of each EVSE takes of each panel and phase, twice (to hold, live), and of demand."""
+    lines = (inline[:, None, :] * uses.T[None]).reshape(-1, len(uses))
+    return np.concatenate([lines, lines, (uses.sum(axis=1) * drawn * voltage_v / 1000)[None]])
+
+
+def _entry(points: Points, cost: F64, first: F64, rows: int) -> F64:
+    """Return what a first share takes of each limit; of the first `rows` the fallback is held anyway."""
+    entry = cost * first
+    entry[:rows] = cost[:rows] * np.maximum(first - points.fallback_a, 0.0)
+    return entry
+
+
+def _room(points: Points, limits: Limits, steer: BOOL, now_ms: int, voltage_v: float) -> F64:
+    """Return what is left beside those who cannot be steered, and beside everyone's fallback."""
+    may = points.may_draw_a(now_ms)
+    held = np.where(steer[:, None], points.fallback_a[:, None] * points.wired, may)
+    lost = np.where(steer[:, None], 0.0, may)
+    drawn = np.where(steer[:, None], 0.0, points.meas_a)
+    return np.concatenate(
+        [
+            (limits.room_a - used(limits.inline, held)).ravel(),
+            (limits.live_a - used(limits.inline, lost)).ravel(),
+            [limits.demand_kw - drawn.sum() * voltage_v / 1000],
+        ]
+    )
+
+
+def _order(points: Points, wishes: Wishes, wants: BOOL, now_ms: int, rotation_ms: int) -> I64:
+    """Return who wants, in order of class; within it: who has a turn, who waited longest, who had a turn."""
+    has = points.turn_ms > 0
+    over = has & (now_ms - points.turn_ms >= rotation_ms)
+    place = np.where(over, _HAD, np.where(has, _HAS, _WAITS))
+    since = np.where(over, -points.turn_ms, np.where(has, points.turn_ms, points.wait_ms))
+    order = np.lexsort((np.arange(len(points)), since, place, wishes.rank))
+    found: I64 = order[wants[order]]
+    return found
+
+
+def _owed(points: Points, now_ms: int, rotation_ms: int) -> BOOL:
+    """Return who is in the midst of a turn, or has waited for two: a hurry of others does not take that."""
+    has = points.turn_ms > 0
+    waited = now_ms - points.wait_ms >= _PATIENCE * rotation_ms
+    owed: BOOL = np.where(has, now_ms - points.turn_ms < rotation_ms, waited)
+    return owed
+
+
+def _admit(order: I64, entry: F64, room: F64, n: int) -> tuple[BOOL, F64]:
+    """Let those in, in order, whose least fits; whoever does not fit does not keep out who comes after."""
+    in_ = np.zeros(n, np.bool_)
+    total = entry[:, order].sum(axis=1)
+    if (total <= room + _EPS).all():
+        in_[order] = True
+        return in_, room - total
+    room = room.copy()
+    for row in order:
+        taken = entry[:, row]
+        if (taken[taken > 0] <= room[taken > 0] + _EPS).all():
+            room -= taken
+            in_[row] = True
+    return in_, room
+
+
+def _keep_turns(points: Points, wants: BOOL, in_: BOOL, now_ms: int) -> None:
+    """Note since when each has its turn or waits; a turn ends for those only who others wait for."""
+    crowded = bool((wants & ~in_).any())
+    begins = in_ & (points.turn_ms == 0)
+    points.turn_ms[begins] = now_ms
+    if not crowded:
+        points.turn_ms[in_] = now_ms
+    loses = ~in_ & (points.turn_ms > 0)
+    points.wait_ms[loses] = now_ms
+    points.turn_ms[loses] = 0
+
+
+def _fill(
+    points: Points, cost: F64, room: F64, share: F64, cap: F64, in_: BOOL, wishes: Wishes
+) -> tuple[F64, F64]:
+    legs = np.maximum(points.uses.sum(axis=1), 1).astype(np.float64)
+    steps = [(in_, np.minimum(wishes.need_a, cap))] if wishes.need_a.any() else []
+    steps += [(in_ & (wishes.rank == rank), cap) for rank in np.unique(wishes.rank[in_]).tolist()]
+    for members, most in steps:
+        if (members & (most > share)).any():
+            filled = water_fill(cost / legs, room, share * legs, np.where(members, most * legs, 0.0)) / legs
+            room = room - cost @ (filled - share)
+            share = filled
+    return share, room
+
+
+def _reasons(
+    points: Points, wishes: Wishes, steer: BOOL, in_: BOOL, share: F64, cap: F64, *, demand_full: bool
+) -> I64:
+    bound = np.full(len(points), DEMAND if demand_full else SITE)
+    reason = np.where(share >= cap - 0.05, wishes.reason, bound)
+    reason = np.where(in_, reason, np.where(cap >= points.min_a, TURN, wishes.reason))
+    reason = np.where(steer, reason, FALLBACK)
+    return np.where(points.plugged > 0, reason, FREE)
