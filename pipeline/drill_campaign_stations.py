@@ -31,6 +31,7 @@ class Station:
     updating: int = 0  # number of the request it works on
     asked: int = 0
     installs: int = 0
+    unlucky: int = 0  # downloads that failed by chance
     while_charging: int = 0
     seen: set[str] = field(default_factory=set)
 
@@ -170,6 +171,7 @@ class World:
             self._say(station, first, told[first])
             self._say(station, then, told[then])
         elif self.rng.random() < 0.02:
+            station.unlucky += 1
             self._status(station, request, "DownloadFailed")
         else:
             self.at(60 + 120 * self.rng.random(), self._downloaded, station, request, number)

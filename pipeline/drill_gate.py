@@ -34,14 +34,14 @@ WORSE: Final = 1.5
 class GateOptions:
     """What the drill does: `seeds` campaigns with a bad image and as many with a harmless one.
 
-    500 canaries of 4,000 stations at 0.02 findings per station-hour decide within some 50 hours with the
-    gate's own alpha and beta of 0.01 (docs/campaigns.md).
+    1,000 canaries of 4,000 stations, because energy differs so much between stations: with 500 some 4 % of
+    harmless images are left undecided after 120 hours (docs/campaigns.md).
     """
 
     seed: int = 1
     seeds: int = 100
     stations: int = 4000
-    canaries: int = 500
+    canaries: int = 1000
     soak_hours: int = 120
 
 

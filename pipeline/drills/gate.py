@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the drill's arguments."""
     parser.add_argument("--seeds", type=int, default=100, help="campaigns of each kind (100)")
     parser.add_argument("--stations", type=int, default=4000, help="size of the fleet (4000)")
-    parser.add_argument("--canaries", type=int, default=500, help="stations in the first wave (500)")
+    parser.add_argument("--canaries", type=int, default=1000, help="stations in the first wave (1000)")
     parser.add_argument("--soak-hours", type=int, default=120, help="longest wait for a verdict (120)")
 
 
