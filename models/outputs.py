@@ -239,10 +239,9 @@ class TariffRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReactionRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one step of a reaction (`models.reactions`). Natural key: (shard, order, finding_id,
-    rule, change); `finding_id` is empty where it is about the breaker, and `step` then -1."""
+    """What became of a step of a reaction. Natural key: (shard, order, finding_id, rule, change)."""
 
-    finding_id: str
+    finding_id: str  # empty: it is about the breaker, and `step` -1
     rule: str
     change: int  # 1, 2, ... within the finding and rule
     step: int

@@ -39,7 +39,7 @@ REASONS = {
     "needs a broker": {"record", "simulate", "finding", "load", "campaign", "command"},
     "serves until stopped": {"firmware"},
     "needs servers": {"drill", "notify", "reactions"},
-    "takes minutes": {"bench", "drill", "score", "simulate"},
+    "takes minutes": {"bench", "drill", "export", "reconcile", "replay", "score", "simulate"},
     "needs data that is not shipped": {"score", "train", "models"},
 }
 #: Commands that are never run here.

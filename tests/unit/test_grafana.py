@@ -162,7 +162,7 @@ def test_a_series_is_cut_by_the_interval_that_grafana_takes() -> None:
 
 
 #: Measurements that graphs may read over any range.
-SMALL = {"ev_$rollup", "ev_bill", "ev_campaign", "ev_energy_15m", "ev_finding", "ev_pipeline"}
+SMALL = {"ev_$rollup", "ev_bill", "ev_campaign", "ev_energy_15m", "ev_finding", "ev_load", "ev_pipeline"}
 
 
 def test_single_readings_are_read_for_48_hours_at_most_else_roll_ups() -> None:
@@ -196,6 +196,7 @@ def test_choices_of_places_are_multiple_and_start_sensibly() -> None:
         "faults": ["site"],
         "pipeline": ["component", "part"],
         "campaigns": ["campaign"],
+        "load": ["site"],
     }
     for variables in found.values():
         for variable in variables.values():
