@@ -233,7 +233,7 @@ class _Detector:
             score = low / share if share < low else share / high
             figures = {"power_w": share, "low_w": low, "high_w": high}
             figures["usual_w"] = float(active.expected("middle", x)[0])
-            evidence |= {name: round(value * watts, 3) for name, value in figures.items()}
+            evidence |= {name: round(value * watts, 6) for name, value in figures.items()}
             evidence["model"] = self._roles.ids["model"]
         out.add(
             SPEC,

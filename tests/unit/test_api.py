@@ -168,18 +168,23 @@ def test_static_files_are_those_of_the_folder_and_no_others(get: Get) -> None:
         assert get(path).status_code == 404
 
 
+#: Addresses that have tests of their own.
+_ELSEWHERE = ("campaigns", "commands", "payments", "maintenance", "load", "firmware", "models", "analytics")
+
+
 def test_openapi_names_every_data_address(get: Get) -> None:
     paths = get("/api/openapi.json").json()["paths"]
     names = {"power", "evses", "findings", "dead"}
     one = "/api/v1/findings/{finding_id}"
-    # Those of billing, which need a token, and of campaigns have tests of their own.
+    # Those of billing, which need a token, and of the way back have tests of their own.
     ours = {
         path
         for path, found in paths.items()
         if not any("billing" in m.get("tags", ()) for m in found.values())
-        and not path.startswith(("/api/v1/campaigns", "/api/v1/commands", "/api/v1/payments"))
+        and not path.startswith(tuple(f"/api/v1/{name}" for name in _ELSEWHERE))
     }
-    assert ours == {"/health", one, f"{one}/actions", *(f"/api/v1/{name}" for name in names)}
+    told = {f"{one}/actions", f"{one}/evidence"}
+    assert ours == {"/health", one, *told, *(f"/api/v1/{name}" for name in names)}
 
 
 def test_health_says_that_all_is_well(seeded: Seeded, get: Get) -> None:

@@ -85,7 +85,7 @@ def try_out(schema: Any, authorization: str) -> int:
 
 
 def test_the_billing_api_keeps_to_its_description(billing: Any, client: Client) -> None:
-    assert try_out(billing, f"Bearer {client.token}") == 16
+    assert try_out(billing, f"Bearer {client.token}") == 18
 
 
 def test_ocpi_keeps_to_its_description(ocpi: Any, client: Client) -> None:
@@ -94,5 +94,5 @@ def test_ocpi_keeps_to_its_description(ocpi: Any, client: Client) -> None:
 
 def test_the_descriptions_are_complete(client: Client) -> None:
     paths = client.get("/api/openapi.json").json()["paths"]
-    assert len([p for p in paths if re.match(BILLING, p)]) == 16
+    assert len([p for p in paths if re.match(BILLING, p)]) == 18
     assert len(client.get("/ocpi/openapi.json").json()["paths"]) == 8

@@ -16,7 +16,7 @@ def test_a_busy_morning_against_the_optimum() -> None:
     assert result["over_limit_s"] == 0
     assert 30.0 < result["demand_peak_kw"] <= 36.0
     assert result["share_of_optimum"] <= 1.0
-    assert result["share_within_margins"] >= 0.85  # the first minutes of a short day cost
+    assert result["share_within_margins"] >= 0.75  # an hour and a quarter: most of it is the ramp up
     assert "synthetic" in result["arrivals"]
 
 

@@ -59,6 +59,7 @@ def test_sums_of_sites_follow_every_revision_in_any_order(url: str, ledger: Ledg
         # a ledger of before has intervals and no sums: they are filled in
         db.execute("DROP TABLE site_quarters")
         db.execute("DROP TRIGGER site_quarters_added")
+        db.execute("UPDATE ledger_meta SET value = '2' WHERE name = 'schema_version'")
     ledger.close()
     Ledger(url).close()
     with sqlite3.connect(url.removeprefix("sqlite:///")) as db:

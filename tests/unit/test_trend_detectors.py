@@ -13,6 +13,7 @@ import pytest
 from models._kernel import kernel
 from models.detecting import CRITICAL, WARNING
 from models.detectors import _trend
+from models.detectors._base import Table
 from tests.laws.test_detector_laws import compare
 from tests.unit.detector_tape import Tape, brief
 
@@ -206,6 +207,6 @@ def test_run_length_without_a_change() -> None:
     An alarm of the CUSUM is not yet a finding: the level must be half-way to the limit as well.
     """
     z = np.random.default_rng(1).standard_normal((40, 52_560))
-    state = np.zeros(40, np.dtype(_trend.TREND_FIELDS, align=True))
+    state = np.zeros(40, Table(_trend.TREND_FIELDS, {}).dtype)  # as detectors have it
     trend = _trend.Trend(1, 24, 1008, 12.0, 1e-6, 0.0, 0.5, 0.5, 1)
     assert _alarms(state, z, trend) <= 4
