@@ -186,7 +186,7 @@ class CrashDrill:
         }
         tariff = self.folder / "tariff.json"
         tariff.write_bytes(msgspec.json.encode(TARIFF))
-        settings["billing"] = {"tariff_file": str(tariff), "running_cost_s": 300.0}
+        settings["billing"] = {"tariff_file": str(tariff), "running_cost_s": 300.0, "settle_s": 5.0}
         settings["ocpi"] = {"country_code": "DE", "party_id": "CHS"}
         path.write_text(tomli_w.dumps(settings), encoding="utf-8")
         return path

@@ -14,6 +14,8 @@ from models.batch import ReadingBatch
 from models.campaign_rows import CampaignProgress
 from models.channels import CHANNEL_ID, CHANNELS
 from models.devices import DeviceTable
+from models.load_lines import load_lines
+from models.load_rows import LoadRow
 from models.outputs import CdrRow, FindingAction, FindingChange, IntervalRow, RollupRows
 from models.points import PointEncoder, action_lines, campaign_lines
 from models.schema import MEASUREMENTS
@@ -198,6 +200,30 @@ def campaigns(now_ms: int) -> Iterator[CampaignProgress]:
         yield CampaignProgress("pilot", at_ms, "paused", -1, {"waiting": 20}, None)
 
 
+def loads(now_ms: int) -> Iterator[LoadRow]:
+    """Yield six hours of minutes of two managed sites, the first with a limit of its demand."""
+    for minute_ms in range(now_ms // 60_000 * 60_000 - 6 * 3_600_000, now_ms, 60_000):
+        for number, site in enumerate(SITES):
+            yield LoadRow(
+                site=site,
+                start_ms=minute_ms,
+                limit_a=(200.0, 200.0, 200.0),
+                current_a=(80.0, 81.0, 79.0),
+                other_a=(20.0, 20.0, 20.0),
+                held_a=(90.0, 90.0, 90.0),
+                ev_kw=40.0,
+                site_kw=55.0,
+                quarter_kwh=10.0,
+                projected_kw=54.0,
+                peak_kw=60.0,
+                demand_limit_kw=125.0 if number == 0 else None,
+                charging=6,
+                waiting=2,
+                lost=1,
+                commands=4,
+            )
+
+
 def lines(now_ms: int) -> Iterator[bytes]:
     """Yield all points: minutes of 7 h, quarters of 8 days, readings of one hour, findings, health."""
     devices = device_table()
@@ -213,3 +239,4 @@ def lines(now_ms: int) -> Iterator[bytes]:
     )
     yield b"".join(health(now_ms))
     yield campaign_lines(list(campaigns(now_ms)))
+    yield load_lines(list(loads(now_ms)))
