@@ -38,7 +38,8 @@ test: servers
 	@$(BIN)/python -m tests.compile_kernels & compiling=$$!; $(MAKE) check && wait $$compiling || { kill $$compiling 2>/dev/null; exit 1; }
 ifeq ($(strip $(ARGS)),)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not server and not browser and not slow"
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "server or browser or slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "(server or browser) and not slow"
+	$(BIN)/python -m pytest -m slow
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif

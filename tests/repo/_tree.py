@@ -49,7 +49,12 @@ class Source:
 @cache
 def sources(*folders: str) -> tuple[Source, ...]:
     """Return the parsed Python files of `folders`."""
-    return tuple(parse(path) for folder in folders for path in sorted((ROOT / folder).rglob("*.py")))
+    return tuple(_parsed(path) for folder in folders for path in sorted((ROOT / folder).rglob("*.py")))
+
+
+@cache
+def _parsed(path: Path) -> Source:
+    return parse(path)
 
 
 def parse(path: Path, text: str | None = None) -> Source:

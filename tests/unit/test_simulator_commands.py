@@ -129,6 +129,7 @@ def test_wrong_messages_and_bad_manners() -> None:
 
 
 @pytest.mark.server
+@pytest.mark.slow
 def test_commands_over_a_broker_that_is_killed_end_and_are_done_once(tmp_path: Path) -> None:
     require("mosquitto")
     stop, stations = threading.Event(), 4
