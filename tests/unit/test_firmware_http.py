@@ -79,7 +79,9 @@ def module_served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture
 def served(module_served: Served) -> Served:
-    module_served.server.counts.__init__()  # type: ignore[misc]  # every test counts from nothing
+    counts = module_served.server.counts  # what the test before broke off may end a moment later
+    wait_for(lambda: counts.started == counts.completed + counts.broken, "the end of earlier downloads")
+    counts.__init__()  # type: ignore[misc]  # every test counts from nothing
     return module_served
 
 
