@@ -214,9 +214,10 @@ def test_stations_fetch_from_the_processes(run: Run, tmp_path: Path) -> None:
             wait_for(lambda: json.loads(status.read_text())["in_flight"] == 0, "everybody out")
             assert json.loads(status.read_text())["started"] == 3
             assert json.loads(status.read_text())["refused"] == {"rate": 1}
+            sent = Path("var/status/firmware-chunks.json")
+            wait_for(lambda: json.loads(sent.read_text())["sent_bytes"] == len(DATA), "every chunk counted")
             assert server.stop() == 0
             assert chunks.stop() == 0
-    assert json.loads(Path("var/status/firmware-chunks.json").read_text())["sent_bytes"] == len(DATA)
 
 
 def _fetch(address: str, url: str, tries: int = 3) -> bytes | None:
