@@ -171,7 +171,8 @@ def _command(
     with JournalReader(path, wait=True) as reader:
         while time.monotonic() < until:
             _work(reader, bench, shard, waiting)
-            if wishes and bench.told("station"):
+            # a station that was never heard of is refused at once
+            if wishes and len({told["station"] for told in bench.told("station")}) == stations:
                 station, number = wishes.pop(0)
                 body: dict[str, Any] = {"id": f"{station}/{number}", "site": "depot", "station": station}
                 body |= {"command": "TriggerMessage", "body": {"requestedMessage": "Heartbeat"}}
