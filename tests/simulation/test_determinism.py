@@ -192,7 +192,7 @@ def in_order() -> dict[Key, tuple[int | None, str]]:
     return out.final()
 
 
-@settings(max_examples=24)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32),
     delay_s=st.floats(0.0, 1.99),
