@@ -114,14 +114,6 @@ class Members(Columns):
         self.step(row, Step.ASK, now_ms)
         return request
 
-    def attempt_of(self, row: int, request_id: int) -> int:
-        """Return which attempt of a station has this requestId, 0 for none."""
-        names = self.fleet.names[row]
-        for attempt in range(int(self.attempt[row]), 0, -1):
-            if request_id_of(self.campaign, *names, attempt) == request_id:
-                return attempt
-        return 0
-
     @property
     def states(self) -> NDArray[np.uint8]:
         """State of every station of the fleet."""

@@ -102,6 +102,11 @@ class Whereabouts:
         """Return whether anything was heard of a station."""
         return bool(self._heard[station_row])
 
+    def unheard(self, stations: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Return of which stations nothing was heard; shape as `stations`."""
+        found: NDArray[np.bool_] = self._heard[stations] == 0
+        return found
+
     def stations_of(self, node: int) -> list[int]:
         """Return the rows of the stations behind a node that something was heard of; it may be one itself."""
         return [row for row in self._behind.get(node, []) if self._heard[row]]

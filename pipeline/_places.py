@@ -42,14 +42,19 @@ class StationPlaces:
     def use(self, batch: ShardBatch) -> None:
         """Go on with a batch."""
         self._heard = {heard.order: heard for heard in batch.heard}
-        rows, devices = batch.rows, batch.devices
-        first: dict[int, int] = {}
-        for evse in np.unique(rows.evse).tolist():
-            station = int(devices.evse_station[evse])
-            if not self._where.heard(station):
-                order = int(rows.order[rows.evse == evse].min())
-                first[station] = min(order, first.get(station, order))
-        self._first_read = sorted((order, station) for station, order in first.items())
+        rows = batch.rows
+        self._first_read = []
+        if len(rows) == 0:
+            return
+        start = np.flatnonzero(np.append(True, rows.evse[1:] != rows.evse[:-1]))  # of each EVSE's run of rows
+        station = batch.devices.evse_station[rows.evse[start]]
+        new = self._where.unheard(station)
+        if new.any():
+            first: dict[int, int] = {}
+            order = np.minimum.reduceat(rows.order, start)
+            for row, at in zip(station[new].tolist(), order[new].tolist(), strict=True):
+                first[row] = min(at, first.get(row, at))
+            self._first_read = sorted((at, row) for row, at in first.items())
 
     def advance(self, order: int) -> None:
         """Note whose readings came up to `order`."""
