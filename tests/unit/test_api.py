@@ -327,3 +327,18 @@ def test_results_that_lag_and_an_open_account_are_told(tmp_path: Path) -> None:
     assert "something is missing" in get("/live").text
     assert metrics(get("/metrics").text)["account_closes",] == 0
     made.ledger.close()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/", "/sessions", "/reviews", "/tariffs", "/load", "/managed", "/commands", "/campaigns",
+        "/maintenance", "/analytics", "/models",
+    ],
+)  # fmt: skip
+def test_every_page_leads_to_every_other_and_says_where_one_is(get: Get, address: str) -> None:
+    page = get(address).text
+    ways = page[page.index('<nav class="ways"') : page.index("</nav>")]
+    for name in ("/", "/sessions", "/managed", "/commands", "/campaigns", "/maintenance", "/models"):
+        assert f'href="{name}"' in ways
+    assert f'<a href="{address}" aria-current="page">' in ways
