@@ -25,6 +25,7 @@ from connectors.status import read_status
 from models.units import wh_text
 from pipeline.replay import replay
 from tests.servers import free_port
+from tests.servers.ingesting import wait_for
 from tests.servers.service import Service
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -61,6 +62,17 @@ def send(service: Service, messages: Sequence[SimMessage]) -> None:
     sent = publish_all(messages, Broker("127.0.0.1", service.broker.port))
     assert sent.acknowledged == sent.sent == len(messages)
     service.await_settled()
+    # the station whose will came is offline seconds later, by the ticks of a service that runs: stopped
+    # before, it would say so when it runs again, and a replay, which never stops, at once
+    wait_for(lambda: "offline" in _raised(service), "the station that said goodbye to be offline")
+
+
+def _raised(service: Service) -> set[str]:
+    ledger = service.ledger()
+    try:
+        return {row["code"] for row in ledger.finding_changes() if row["state"] == "raised"}
+    finally:
+        ledger.close()
 
 
 def check_against_replay(service: Service, folder: Path) -> None:
