@@ -26,6 +26,8 @@ from .units import NS_PER_MS, NS_PER_S, wh_text
 #: A session without an end from which nothing is heard is priced this seldom.
 _SILENT_NS: Final = 900 * NS_PER_S
 _QUARTER_NS: Final = 900 * NS_PER_S
+#: What was authorised is watched this often where running costs are not told.
+_WATCH_NS: Final = 60 * NS_PER_S
 
 
 @dataclass(slots=True)
@@ -70,11 +72,12 @@ class Till:
 
     def next_cost_ns(self, tx: Tx, now: int) -> int:
         """Return when a transaction's cost is to be told next, 0: never."""
-        if self._cashier is None or not self._every_ns or tx.final or tx.start_ns is None:
+        every = self._every_ns or (_WATCH_NS if tx.payment else 0)
+        if self._cashier is None or not every or tx.final or tx.start_ns is None:
             return 0
         if self._cashier.plan.place(tx.site) is None:
             return 0
-        return now + (max(_SILENT_NS, self._every_ns) if tx.silent_ns else self._every_ns)
+        return now + (max(_SILENT_NS, every) if tx.silent_ns else every)
 
     def bill(self, tx: Tx, verdict: Verdict, row: SessionRow, devices: DeviceTable, now: int) -> SessionRow:
         """Return a session with its price; bills and the last cost are among the takings."""
@@ -116,7 +119,8 @@ class Till:
         except TariffError:
             return  # a price that is not known yet; the bill says so if it never is
         if price is not None:
-            self._tell(tx, verdict.energy_mwh, price, devices, now, final=False)
+            if self._every_ns:
+                self._tell(tx, verdict.energy_mwh, price, devices, now, final=False)
             if tx.payment:
                 gross, currency = price["total_incl"], price["currency"]
                 self._payments.spent(tx.site, tx.payment, gross, currency, now // NS_PER_MS)

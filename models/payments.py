@@ -249,16 +249,25 @@ class PaymentBook:
     def spent(self, site: str, reference: str, gross: str, currency: str, now_ms: int) -> None:
         """Note what a running session has cost; ask it to stop before its authorised amount is used up.
 
-        It is asked when 95 % are used, or when the next two steps like the last one would use up the amount.
+        It is asked when 95 % are used, or when the next two steps like the last one would use up the amount;
+        and again while it goes on, each time that the last request has expired.
         """
         payment = self._all.get((site, reference))
-        if payment is None or payment.authorized is None or payment.currency != currency:
+        if payment is None or payment.authorized is None:
+            return
+        if payment.currency != currency:
+            problem = f"costs {currency}, authorised in {payment.currency}: it is not stopped in time"
+            if payment.problem != problem:
+                payment.problem = problem
+                self.rows.append(payment.row(now_ms))
             return
         cost, limit = Decimal(gross), Decimal(payment.authorized)
         step = max(Decimal(0), cost - Decimal(payment.cost or gross))
         payment.cost = gross
         near = cost + 2 * step >= limit or cost >= STOP_SHARE * limit
-        if payment.state != RUNNING or not near:
+        asked = payment.stop_asked_ms
+        waits = asked is not None and now_ms < asked + _STOP_EXPIRES_S * 1000
+        if payment.state not in (RUNNING, STOPPING) or waits or not near:
             return
         payment.goes(STOP)
         payment.stop_asked_ms = now_ms

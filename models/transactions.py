@@ -258,6 +258,8 @@ class TransactionBook:
             if key[0] == station and not tx.payment and not tx.final:
                 self._till.match(tx, now)
                 self._dirty.add(key)
+                if tx.payment and not tx.cost_due_ns:
+                    self._schedule_cost(key, tx, now)
 
     def _decide(self, record: Operator) -> None:
         """Take in what a person decided about a transaction that has no end or is in review."""
