@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ._campaign_columns import Columns
 from ._campaign_plan import Target
 from ._firmware_versions import FirmwareError, meets
+from ._gate_history import History
 
 _NEVER: Final = -1
 
@@ -47,6 +48,7 @@ class Fleet(Columns):
     def __init__(self) -> None:
         self.names: list[tuple[str, str]] = []
         self.words: list[str] = [""]
+        self.history = History()
         self.tags: list[tuple[str, str]] = []  # pattern of site/station, tag
         self._row: dict[tuple[str, str], int] = {}
         self._word: dict[str, int] = {"": 0}
@@ -130,7 +132,7 @@ class Fleet(Columns):
     def snapshot(self) -> dict[str, Any]:
         """Return plain data from which `restore` makes an equal table."""
         named = {"names": list(self.names), "words": list(self.words), "tags": list(self.tags)}
-        return self.columns(len(self)) | named
+        return self.columns(len(self)) | named | {"history": self.history.snapshot(len(self))}
 
     @classmethod
     def restore(cls, state: dict[str, Any]) -> Fleet:
@@ -141,5 +143,6 @@ class Fleet(Columns):
         for site, station in state["names"]:
             fleet.row(site, station)
         fleet.tags = [(pattern, tag) for pattern, tag in state["tags"]]
+        fleet.history = History.restore(state["history"])
         fleet.fill(state)
         return fleet

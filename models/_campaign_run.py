@@ -320,8 +320,13 @@ class Run:
         for row in waiting[:size]:
             members.wave[row] = self.wave
             members.step(int(row), Step.OPEN, now_ms)
-        self.gate = None if self.plan.gating is None or self.all_open else Gate(now_ms)
+        self.gate = None if self.plan.gating is None or self.all_open else self.new_gate(now_ms)
         self.tell("wave", now_ms, text=f"wave {self.wave + 1} opens with {size} stations")
+
+    def new_gate(self, now_ms: int) -> Gate:
+        """Return a gate without evidence; what it expects of stations is from before the first wave."""
+        weights = self.fleet.history.weights(len(self.fleet)) if self.gate is None else self.gate.weights
+        return Gate(now_ms, weights)
 
     def _ask(self, now_ms: int, step_ms: int, busy: NDArray[np.bool_]) -> None:
         plan, members, fleet = self.plan, self.members, self.fleet

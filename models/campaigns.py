@@ -44,7 +44,7 @@ from .gate import HOUR_MS
 
 __all__ = ["STEP_MS", "CampaignBook", "Locate", "Outcome"]
 
-VERSION: Final = 1
+VERSION: Final = 2
 #: The clock of campaigns.
 STEP_MS: Final = 10_000
 #: Campaigns that ended are known this long: late words of stations still count.
@@ -201,7 +201,7 @@ class CampaignBook:
             if request.waive_gate:
                 run.waived_gate = run.wave
             elif run.gate is not None and run.soak_from_ms is not None:
-                run.gate, run.soak_from_ms = type(run.gate)(now_ms), now_ms
+                run.gate, run.soak_from_ms = run.new_gate(now_ms), now_ms
         elif event is Event.ABORT:
             child = self.runs.get(_rollback_id(run.plan.id))
             if child is not None and child.open:
@@ -288,12 +288,18 @@ class CampaignBook:
         fleet, hour = self.fleet, seen.hour_ms // HOUR_MS
         whole = seen.hour_ms % HOUR_MS == 0 and seen.to_ms - seen.hour_ms == HOUR_MS
         wanted = whole and any(run.gate is not None for run in self.runs.values())
+        fresh: list[tuple[int, int, float, float, float, float, float]] = []
         for item in seen.items:
             row = fleet.row(item.site, item.station)
-            if whole and fleet.new_hour(row, hour) and wanted:
+            if whole and fleet.new_hour(row, hour):
                 energy_wh = math.nan if item.energy_mwh is None else item.energy_mwh / 1000
                 counts = (item.findings, item.failed_starts, item.offline_s, energy_wh, item.starts)
-                self._digests.append((hour, row, *counts))
+                fresh.append((hour, row, *counts))
+        if fresh:
+            table = np.array(fresh, np.float64)
+            fleet.history.add(hour, table[:, 1].astype(np.int64), table[:, 2:6], table[:, 6])
+        if wanted:
+            self._digests += fresh
 
     def digests(
         self, hour: int, rows: NDArray[np.int64], values: NDArray[np.float64], starts: NDArray[np.float64]

@@ -31,17 +31,16 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from ._gate_history import EXPOSURE, exposures
 from .errors import SnapshotError
 
-VERSION: Final = 1
+VERSION: Final = 2
 HOUR_MS: Final = 3_600_000
 #: Hours of one test that are kept; later ones go to the last (60 days are more than any soak).
 _MAX_HOURS: Final = 1440
 
 METRICS: Final = ("findings", "failed_starts", "offline_s", "energy_wh")
-_STARTS, _ENERGY = METRICS.index("failed_starts"), METRICS.index("energy_wh")
-#: What each metric is counted against: station-hours, starts, station-hours with known energy.
-_EXPOSURE: Final = (0, 1, 0, 2)
+_STARTS: Final = METRICS.index("failed_starts")
 
 _Share = Annotated[float, Meta(gt=0.0, lt=0.5)]
 _Worse = Annotated[float, Meta(gt=1.0, le=10.0)]
@@ -118,6 +117,7 @@ class MetricVerdict(msgspec.Struct, frozen=True, kw_only=True):
     waiting_exposure: float
     rate_updated: float | None
     rate_waiting: float | None
+    usual: float | None  # rate of the updated over that of the waiting, as it was before the campaign
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,17 +138,22 @@ class Gate:
     ----------
     from_ms : int
         Hours that begin earlier do not count.
+    weights : ndarray, shape (n, 4), optional
+        What is expected of each station over the mean of all, from before the campaign
+        (`models._gate_history`); stations beyond are expected at the mean. Without, all are.
     """
 
-    def __init__(self, from_ms: int) -> None:
+    def __init__(self, from_ms: int, weights: NDArray[np.float64] | None = None) -> None:
         self.from_hour = -(-from_ms // HOUR_MS)
+        self.weights = np.ones((0, len(METRICS))) if weights is None else weights
         self._hours = 0
-        #: hour, group (0 waiting, 1 updated), metric: sums; beside them exposures.
+        #: hour, group (0 waiting, 1 updated), metric: sums; beside them exposures, and those weighted.
         self._sums = np.zeros((24, 2, len(METRICS)))
         self._exposure = np.zeros((24, 2, 3))
-        #: station row: sums and exposures over its waiting hours; and in which groups it was.
-        self._station = np.zeros((64, len(METRICS)))
-        self._station_exposure = np.zeros((64, 3))
+        self._expected = np.zeros((24, 2, len(METRICS)))
+        #: group, station row, metric: sums and weighted exposures; and in which groups a station was.
+        self._station = np.zeros((2, 64, len(METRICS)))
+        self._station_expected = np.zeros((2, 64, len(METRICS)))
         self._seen = np.zeros(64, np.uint8)
 
     def add(
@@ -180,15 +185,17 @@ class Gate:
         at = min(at, _MAX_HOURS - 1)
         self._room(at, int(rows.max()))
         self._hours = max(self._hours, at + 1)
-        known = np.isfinite(values[:, _ENERGY])
-        exposure = np.stack([np.ones(len(rows)), starts, known.astype(np.float64)], axis=1)
+        exposure = exposures(values, starts)
+        expected = exposure[:, EXPOSURE]
+        weighted = rows < len(self.weights)
+        expected[weighted] *= self.weights[rows[weighted]]
         values = np.where(np.isfinite(values), values, 0.0)
         for group, chosen in ((0, ~updated), (1, updated)):
             self._sums[at, group] += values[chosen].sum(axis=0)
             self._exposure[at, group] += exposure[chosen].sum(axis=0)
-        waiting = rows[~updated]
-        self._station[waiting] += values[~updated]
-        self._station_exposure[waiting] += exposure[~updated]
+            self._expected[at, group] += expected[chosen].sum(axis=0)
+            self._station[group, rows[chosen]] += values[chosen]
+            self._station_expected[group, rows[chosen]] += expected[chosen]
         self._seen[rows] |= np.where(updated, np.uint8(2), np.uint8(1))
 
     def judge(self, settings: GateSettings, soaked_ms: int) -> Verdict:
@@ -226,18 +233,19 @@ class Gate:
         return max((m.llr / m.upper for m in found), default=0.0)
 
     def _metric(self, settings: GateSettings, which: int) -> MetricVerdict:
-        exposed = _EXPOSURE[which]
         x = self._sums[: self._hours, :, which]
-        e = self._exposure[: self._hours, :, exposed]
+        e = self._expected[: self._hours, :, which]
         both = (e[:, 0] > 0) & (e[:, 1] > 0)
         x, e = x[both], e[both]
         ratio = settings.ratios[which]
         p = e[:, 1] / e.sum(axis=1)
         llr = x[:, 1] * math.log(ratio) - x.sum(axis=1) * np.log(ratio * p + 1.0 - p)
-        spread = self._dispersion(which, exposed)
+        spread = self._dispersion(which)
         lower, upper = settings.bounds
         total = float(llr.sum()) / spread
-        sums, exposures = x.sum(axis=0), e.sum(axis=0)
+        sums, expected = x.sum(axis=0), e.sum(axis=0)
+        exposed = self._exposure[: self._hours, :, EXPOSURE[which]][both].sum(axis=0)
+        usual = (expected[1] * exposed[0]) / (exposed[1] * expected[0]) if both.any() else None
         return MetricVerdict(
             metric=METRICS[which],
             verdict="worse" if total >= upper else "same" if total <= lower else "open",
@@ -246,31 +254,40 @@ class Gate:
             upper=round(upper, 3),
             dispersion=round(spread, 3),
             updated=round(float(sums[1]), 3),
-            updated_exposure=float(exposures[1]),
+            updated_exposure=float(exposed[1]),
             waiting=round(float(sums[0]), 3),
-            waiting_exposure=float(exposures[0]),
-            rate_updated=float(sums[1] / exposures[1]) if exposures[1] else None,
-            rate_waiting=float(sums[0] / exposures[0]) if exposures[0] else None,
+            waiting_exposure=float(exposed[0]),
+            rate_updated=float(sums[1] / exposed[1]) if exposed[1] else None,
+            rate_waiting=float(sums[0] / exposed[0]) if exposed[0] else None,
+            usual=None if usual is None else round(float(usual), 4),
         )
 
-    def _dispersion(self, which: int, exposed: int) -> float:
-        """Return Pearson's dispersion of the waiting stations' totals, at least 1."""
-        exposure = self._station_exposure[:, exposed]
-        known = exposure > 0
-        x, exposure = self._station[known, which], exposure[known]
-        if len(x) < 2 or not x.sum() > 0.0:
-            return 1.0
-        expected = exposure * (x.sum() / exposure.sum())
-        return max(1.0, float(((x - expected) ** 2 / expected).sum() / (len(x) - 1)))
+    def _dispersion(self, which: int) -> float:
+        """Return Pearson's dispersion of the stations' totals, at least 1: of the group that scatters more.
+
+        One group alone will not do. Where few stations have much (an hour away among minutes), the other's
+        figures look steady until its own first such station, and chance would pass for harm.
+        """
+        worst = 1.0
+        for x, e in zip(self._station[:, :, which], self._station_expected[:, :, which], strict=True):
+            known = e > 0
+            x, e = x[known], e[known]
+            if len(x) < 2 or not x.sum() > 0.0:
+                continue
+            expected = e * (x.sum() / e.sum())
+            worst = max(worst, float(((x - expected) ** 2 / expected).sum() / (len(x) - 1)))
+        return worst
 
     def _room(self, hour: int, row: int) -> None:
         while hour >= len(self._sums):
             self._sums = np.concatenate([self._sums, np.zeros_like(self._sums)])
             self._exposure = np.concatenate([self._exposure, np.zeros_like(self._exposure)])
+            self._expected = np.concatenate([self._expected, np.zeros_like(self._expected)])
         if row >= len(self._seen):
             more = max(len(self._seen), row + 1 - len(self._seen))
-            self._station = np.concatenate([self._station, np.zeros((more, len(METRICS)))])
-            self._station_exposure = np.concatenate([self._station_exposure, np.zeros((more, 3))])
+            room = np.zeros((2, more, len(METRICS)))
+            self._station = np.concatenate([self._station, room], axis=1)
+            self._station_expected = np.concatenate([self._station_expected, room], axis=1)
             self._seen = np.concatenate([self._seen, np.zeros(more, np.uint8)])
 
     def snapshot(self) -> dict[str, Any]:
@@ -280,9 +297,11 @@ class Gate:
             "from_hour": self.from_hour,
             "hours": self._hours,
             "sums": self._sums[: self._hours].copy(),
+            "weights": self.weights.copy(),
             "exposure": self._exposure[: self._hours].copy(),
+            "expected": self._expected[: self._hours].copy(),
             "station": self._station.copy(),
-            "station_exposure": self._station_exposure.copy(),
+            "station_expected": self._station_expected.copy(),
             "seen": self._seen.copy(),
         }
 
@@ -297,13 +316,14 @@ class Gate:
         """
         if state.get("version") != VERSION:
             raise SnapshotError(f"gate has version {state.get('version')!r}, this program reads {VERSION}")
-        gate = cls(0)
+        gate = cls(0, state["weights"].copy())
         gate.from_hour, gate._hours = state["from_hour"], state["hours"]
         gate._room(max(0, gate._hours - 1), 0)
         gate._sums[: gate._hours] = state["sums"]
         gate._exposure[: gate._hours] = state["exposure"]
         gate._station = state["station"].copy()
-        gate._station_exposure = state["station_exposure"].copy()
+        gate._expected[: gate._hours] = state["expected"]
+        gate._station_expected = state["station_expected"].copy()
         gate._seen = state["seen"].copy()
         return gate
 

@@ -3,7 +3,7 @@
 The whole way: a campaign of a canary wave and the rest, births, hourly digests of every station, and the
 verdict of the campaign book. The bad image raises the rate of findings of updated stations by half and does
 nothing else. Stations differ (each has its own rates, drawn from gamma distributions), and load follows the
-time of day, so the figures scatter more than Poisson.
+time of day, so the figures scatter more than Poisson. Before the campaign the fleet has a week of past.
 """
 
 from __future__ import annotations
@@ -34,20 +34,27 @@ WORSE: Final = 1.5
 class GateOptions:
     """What the drill does: `seeds` campaigns with a bad image and as many with a harmless one.
 
-    1,000 canaries of 4,000 stations, because energy differs so much between stations: with 500 some 4 % of
-    harmless images are left undecided after 120 hours (docs/campaigns.md).
+    1,000 canaries of 4,000 stations see enough in two days; `soak_hours` 0 waits longer the fewer there are
+    (`soak`), because what decides is the number of events.
     """
 
     seed: int = 1
     seeds: int = 100
     stations: int = 4000
     canaries: int = 1000
-    soak_hours: int = 120
+    soak_hours: int = 0
+    history_hours: int = 168
+
+    @property
+    def soak(self) -> int:
+        """Longest wait for a verdict in hours: as asked for, or 120,000 station-hours, at most 60 days."""
+        return self.soak_hours or min(60 * 24, max(120, 120_000 // self.canaries))
 
 
 def run_gate(options: GateOptions, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
     """Run the drill; return the figures and whether it passed."""
     out: dict[str, Any] = {"drill": "gate"} | {name: getattr(options, name) for name in options.__slots__}
+    out["soak_hours"] = options.soak
     outcomes: dict[bool, list[tuple[str, int, str]]] = {True: [], False: []}
     for worse, found in outcomes.items():
         for i in range(options.seeds):
@@ -73,7 +80,10 @@ def one_campaign(options: GateOptions, seed: int, bad: bool) -> tuple[str, int, 
     book.advance(now)
     for i in range(n):
         book.seen("station", _born(i, 1, "1.4.0"), now)
-    gate = {"max_soak_s": options.soak_hours * 3600}
+    rates, rows, as_ever = _Rates(rng, n), np.arange(n), np.ones(n)
+    for hour in range(now // HOUR_MS - options.history_hours, now // HOUR_MS):
+        book.fleet.history.add(hour, rows, *rates.hour(hour, as_ever))
+    gate = {"max_soak_s": options.soak * 3600}
     plan = plan_of(n) | {
         "waves": [{"count": options.canaries}],
         "windows": [],
@@ -89,12 +99,11 @@ def one_campaign(options: GateOptions, seed: int, bad: bool) -> tuple[str, int, 
     for row in np.flatnonzero(run.members.chosen(Member.REQUESTED)).tolist():
         book.seen("station", _born(row, 2, "2.0.0"), now + 1)
     book.drain()
-    rates = _Rates(rng, n)
     first = now // HOUR_MS + 1
     updated = run.members.chosen(Member.SUCCEEDED)
-    for hour in range(first, first + options.soak_hours + 2):
+    for hour in range(first, first + options.soak + 2):
         values, starts = rates.hour(hour, np.where(updated, WORSE if bad else 1.0, 1.0))
-        book.digests(hour, np.arange(n), values, starts)
+        book.digests(hour, rows, values, starts)
         book.advance((hour + 1) * HOUR_MS + 60_000)
         for told in book.drain().campaigns:
             if told.event == "gate":
@@ -104,7 +113,7 @@ def one_campaign(options: GateOptions, seed: int, bad: bool) -> tuple[str, int, 
                 why = f"{verdict['decision']} {', '.join(worse or left)}".strip()
                 end = "next wave" if verdict["decision"] == "pass" else "paused"
                 return end, hour + 1 - first, why
-    return "no verdict", options.soak_hours + 2, "none"
+    return "no verdict", options.soak + 2, "none"
 
 
 def _born(row: int, order: int, fw: str) -> dict[str, Any]:

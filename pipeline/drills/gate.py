@@ -14,7 +14,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=100, help="campaigns of each kind (100)")
     parser.add_argument("--stations", type=int, default=4000, help="size of the fleet (4000)")
     parser.add_argument("--canaries", type=int, default=1000, help="stations in the first wave (1000)")
-    parser.add_argument("--soak-hours", type=int, default=120, help="longest wait for a verdict (120)")
+    parser.add_argument(
+        "--soak-hours",
+        type=int,
+        default=0,
+        help="longest wait for a verdict (120 with 1000 canaries, more for fewer)",
+    )
 
 
 def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
@@ -28,9 +33,16 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     from models.errors import ConfigError
     from pipeline.drill_gate import GateOptions, run_gate
 
-    if args.seeds < 1 or not 20 <= args.canaries <= args.stations - 20 or args.soak_hours < 6:
+    if args.seeds < 1:
+        raise ConfigError(f"drill gate: --seeds {args.seeds}: at least 1 campaign of each kind is needed")
+    if not 20 <= args.canaries <= args.stations - 20:
         raise ConfigError(
-            "drill gate: --seeds is at least 1, --canaries 20 to --stations less 20, --soak-hours at least 6"
+            f"drill gate: --canaries {args.canaries} of --stations {args.stations}: the gate compares"
+            f" at least 20 canaries with at least 20 that wait, so 20 to {args.stations - 20}"
+        )
+    if args.soak_hours and not 6 <= args.soak_hours <= 60 * 24:
+        raise ConfigError(
+            f"drill gate: --soak-hours {args.soak_hours}: expected 6 to 1440, or 0 by --canaries"
         )
     options = GateOptions(args.seed, args.seeds, args.stations, args.canaries, args.soak_hours)
     return run_gate(options, say)
