@@ -75,7 +75,9 @@ def warm_up(stages: Stages, say: Callable[[str], None] = _say_to_screen) -> None
     slow.daemon = True
     slow.start()
     try:
-        memory = dataclasses.replace(stages, archive_dir=None)
+        memory = dataclasses.replace(
+            stages, archive_dir=None, detecting=[]
+        )  # the status does not tell of these
         items: list[Any] = list(memory.build_order(0, None).process((0, 0, _frame())))
         builders = (
             memory.build_detect,

@@ -181,7 +181,9 @@ class Worker:
 
     def _models(self) -> list[dict[str, Any]]:
         """Return what learned models do in this worker; say aloud when one no longer fits."""
-        found = merged(said for stage in self._stages.detecting for said in stage.running())
+        control = self.config.journal.shards  # has no stations, and is not told of models
+        stages = [stage for stage in self._stages.detecting if stage.shard != control]
+        found = merged(said for stage in stages for said in stage.running())
         unfit = {words for entry in found for words in problems(entry)}
         for words in sorted(unfit - self._unfit):
             log.warning("%s: %s", self.name, words)
