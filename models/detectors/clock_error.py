@@ -18,11 +18,12 @@ from models.batch import DECODED, HEARTBEAT
 from models.detecting import CLEAR, RAISE, WARNING, DetectorSpec, Emissions, Observed
 from models.units import NO_TIME, NS_PER_S
 
-from ._base import Table, check_version, ns, require
+from ._base import check_version, ns, require
+from ._few import Few
 
 SPEC = DetectorSpec("clock_error", "node", "rule", evidence=("skew_s", "limit_s", "heartbeats"))
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +73,29 @@ class Detector:
     def __init__(self, config: Config, resume_state: dict[str, Any] | None = None) -> None:
         self._config = config
         self._skew_ns, self._jump_ns, self._hold_ns = ns(config.skew_s), ns(config.jump_s), ns(config.hold_s)
-        self._nodes = Table(_FIELDS, _BLANK)
+        self._nodes = Few(_FIELDS, _BLANK)  # whose clock is or was wrong
         if resume_state is not None:
             check_version(SPEC, VERSION, resume_state)
             self._nodes.load(resume_state["nodes"], SPEC.code)
 
     def process(self, seen: Observed, out: Emissions) -> None:
         """Take in one batch and emit what changed."""
-        self._nodes.reserve(seen.devices.n_nodes)
-        m, state = seen.messages, self._nodes.rows
+        m = seen.messages
         told = np.flatnonzero(
             (m.kind == HEARTBEAT) & (m.skew_ns != NO_TIME) & (m.fate == DECODED) & (m.node >= 0)
         )
         if len(told) == 0:
             return
         # heartbeats of clocks that are right and were so before say nothing: no step each for them
-        suspect = state["raised"] | (state["wrong"] > 0)
-        suspect[m.node[told[np.abs(m.skew_ns[told]) > self._skew_ns]]] = 1
-        for k in told[suspect[m.node[told]] != 0].tolist():
-            self._take(state[m.node[k]], int(m.node[k]), int(m.skew_ns[k]), seen, k, out)
+        suspect = np.zeros(seen.devices.n_nodes, np.bool_)
+        suspect[self._nodes.rows()] = True
+        suspect[m.node[told[np.abs(m.skew_ns[told]) > self._skew_ns]]] = True
+        for k in told[suspect[m.node[told]]].tolist():
+            node = int(m.node[k])
+            rec = self._nodes.take(node)
+            self._take(rec, node, int(m.skew_ns[k]), seen, k, out)
+            if not rec["raised"] and not rec["wrong"]:
+                self._nodes.give_back(node)
 
     def _take(self, rec: Any, node: int, skew_ns: int, seen: Observed, k: int, out: Emissions) -> None:
         """Take in heartbeat k of the batch."""

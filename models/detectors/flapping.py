@@ -13,15 +13,20 @@ after that.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from models.detecting import DetectorSpec, Emissions, Observed
 from models.records import Birth, Link
+from models.units import NS_PER_S
 
 from ._base import ns, require
+from ._connections import Connections
 from ._repeats import EVIDENCE, MOST, Moment, Often, RepeatDetector
 
 SPEC = DetectorSpec("flapping", "node", "rule", evidence=EVIDENCE)
+
+#: Link-ups of a gateway's backlog may come in so much later than newer ones of another gateway.
+_LATE_NS: Final = 7 * 86_400 * NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,30 +69,46 @@ class Detector(RepeatDetector):
     def __init__(self, config: Config, resume_state: dict[str, Any] | None = None) -> None:
         often = Often(int(config.connections), ns(config.window_s), ns(config.hold_s))
         self._live_max_age_ns = ns(config.live_max_age_s)
-        fields = [("boot", "i8"), ("cid", "i8"), ("lost", "u1")]
-        super().__init__(SPEC, often, ("node", "station"), fields, {"boot": -1, "cid": -1}, resume_state)
+        super().__init__(SPEC, often, {"node": 0, "station": _LATE_NS}, resume_state)
+        state = resume_state or {"connections": None, "lost": []}
+        self._connections = Connections(state["connections"])
+        self._lost: set[int] = set(state["lost"])  # stations that their gateway lost
+
+    def process(self, seen: Observed, out: Emissions) -> None:
+        """Take in one batch and emit what changed."""
+        self._connections.reserve(seen.devices.n_nodes)
+        super().process(seen, out)
 
     def _record(self, record: Any, seen: Observed, out: Emissions) -> None:
         at = record.at
         if isinstance(record, Link):
-            # only gateways speak of their stations' links: most fleets need no record of a station
-            self.tables["station"].reserve(seen.devices.n_stations)
-            rec = self.tables["station"].rows[record.station_row]
-            if record.online and rec["lost"]:
-                live = at.live and at.recv_ns - record.time_ns <= self._live_max_age_ns
-                self.happened(
-                    "station", record.station_row, Moment(record.time_ns, at.order, at.effect_ns, live), out
-                )
-            rec["lost"] = not record.online
+            self._link(record, out)
             return
-        rec = self.tables["node"].rows[at.node_row]
         connection = (at.boot, record.cid)
-        known = (int(rec["boot"]), int(rec["cid"]))
+        known = self._connections[at.node_row]
         if not record.online or connection < known or (connection == known and record.cid >= 0):
             return
-        rec["boot"], rec["cid"] = connection
+        self._connections[at.node_row] = connection
         if not record.retained:
             self.happened("node", at.node_row, Moment(at.effect_ns, at.order, at.effect_ns, True), out)
+
+    def _link(self, link: Link, out: Emissions) -> None:
+        at, station = link.at, link.station_row
+        if not link.online:
+            self._lost.add(station)
+        elif station in self._lost:
+            self._lost.remove(station)
+            live = at.live and at.recv_ns - link.time_ns <= self._live_max_age_ns
+            self.happened("station", station, Moment(link.time_ns, at.order, at.effect_ns, live), out)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the whole state as plain data, copied."""
+        told = {"connections": self._connections.snapshot(), "lost": sorted(self._lost)}
+        return super().snapshot() | told
+
+    def nbytes(self) -> int:
+        """Return the bytes of state held."""
+        return super().nbytes() + self._connections.nbytes + 60 * len(self._lost)
 
 
 def build(config: Config, resume_state: dict[str, Any] | None = None) -> Detector:
