@@ -64,7 +64,7 @@ class Connections:
 @kernel
 def boot_of(rec: Any) -> int:
     """Return the boot of a record with `BOOT_FIELDS`, -1 for none, `BOOT_ASIDE` for one kept elsewhere."""
-    return int(rec["boot_low"]) + (int(rec["boot_high"]) << 32) - 1
+    return int(np.int64(rec["boot_low"]) + (np.int64(rec["boot_high"]) << 32) - 1)
 
 
 def set_boot(rec: Any, boot: int) -> bool:

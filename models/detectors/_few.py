@@ -35,7 +35,7 @@ class Few:
         self.slot_of: I32 = np.full(0, NONE, np.int32)
 
     def __contains__(self, row: int) -> bool:
-        return row < len(self.slot_of) and bool(self.slot_of[row] != NONE)
+        return 0 <= row < len(self.slot_of) and bool(self.slot_of[row] != NONE)
 
     def __len__(self) -> int:
         return self._table.n - len(self._free)

@@ -11,12 +11,11 @@ from models._kernel import kernel
 from models.batch import CONN, DECODED, I32, I64, U8, MessageColumns, ReadingBatch
 from models.units import NO_TIME
 
-#: Fields of a record per EVSE.
-EVSE_FIELDS: Final[list[tuple[str, str]]] = [
-    ("in_tx", "u1"),
-    ("availability", "u1"),  # 0 nothing was said, 1 Unavailable, 2 anything else
-    ("behind", "u1"),  # its station is behind a gateway
-]
+#: Fields of a record per EVSE: what it said of its availability, and `BEHIND`.
+EVSE_FIELDS: Final[list[tuple[str, str]]] = [("said", "u1")]
+UNAVAILABLE, OTHERWISE = 1, 2  # 0: nothing
+SAID: Final = 3
+BEHIND: Final = 4  # its station is behind a gateway
 
 #: Phases of a node or station.
 HEARD: Final = 0
@@ -24,23 +23,29 @@ PENDING: Final = 1  # its will came; raised unless it is heard within the grace
 OPEN: Final = 2  # raised
 BACK: Final = 3  # raised, and heard again since `back_ns`
 
+#: Fields of a record per node.
 NODE_FIELDS: Final[list[tuple[str, str]]] = [
-    ("last_ns", "i8"),  # last message
-    ("heard_since_ns", "i8"),  # start of the stretch without silence of its own or backlog
+    ("last_ns", "i8"),  # last message, NO_TIME before the first
+    ("periods", "i4"),  # number of what it declared: (heartbeat, batch), ns or NO_TIME
+    ("phase", "u1"),
+]
+
+#: What is known of a node that is not `HEARD`.
+ABSENT_FIELDS: Final[list[tuple[str, str]]] = [
     ("start_ns", "i8"),
     ("back_ns", "i8"),
     ("until_ns", "i8"),  # end of the maintenance that makes it planned
-    ("bound_ns", "i8"),  # no station behind it is overdue before
-    ("boot", "i8"),
-    ("cid", "i8"),
-    ("hb_ns", "i8"),
-    ("batch_ns", "i8"),
-    ("phase", "u1"),
     ("reason", "u1"),
-    ("seen", "u1"),
     ("planned", "u1"),
 ]
 
+#: What is known of a node with stations behind it.
+GATEWAY_FIELDS: Final[list[tuple[str, str]]] = [
+    ("heard_since_ns", "i8"),  # start of the stretch without silence of its own or backlog
+    ("bound_ns", "i8"),  # no station behind it is overdue before
+]
+
+#: What is known of a station behind a gateway.
 STATION_FIELDS: Final[list[tuple[str, str]]] = [
     ("rows_ns", "i8"),  # last rows or other word of it
     ("tx_ns", "i8"),  # since when it is in a transaction
@@ -48,7 +53,6 @@ STATION_FIELDS: Final[list[tuple[str, str]]] = [
     ("back_ns", "i8"),
     ("until_ns", "i8"),
     ("settle_ns", "i8"),  # when what was told late is raised live
-    ("said", "u1"),  # of the station as a whole, as `availability` below
     ("n_tx", "i4"),  # EVSEs in a transaction
     ("phase", "u1"),
     ("reason", "u1"),
@@ -91,8 +95,18 @@ class Arrivals(NamedTuple):
 
     order: I64
     effect_ns: I64
-    station: I32
+    station: I32  # record of the station
     time_ns: I64  # newest row
+
+
+class Known(NamedTuple):
+    """What is known: records of nodes, of stations behind gateways and of gateways, and declared periods."""
+
+    nodes: Any
+    stations: Any
+    gateway_of: I32
+    gateways: Any
+    periods: I64
 
 
 def heard(messages: MessageColumns) -> Heard:
@@ -115,18 +129,19 @@ def _series_kernel(evse: I32, order: I64, live: U8, evses: Any, last: I64) -> in
     for i in range(n):
         if i + 1 < n and evse[i + 1] == evse[i] and order[i + 1] == order[i]:
             continue
-        if live[i] != 0 and evses[evse[i]]["behind"] != 0:
+        if live[i] != 0 and evses[evse[i]]["said"] & BEHIND != 0:
             last[found] = i
             found += 1
     return found
 
 
-def arrivals(rows: ReadingBatch, evses: NDArray[Any], evse_station: I32) -> Arrivals:
+def arrivals(rows: ReadingBatch, evses: NDArray[Any], evse_station: I32, record_of: I32) -> Arrivals:
     """Return the arrivals in `rows`; the records `evses` say who is behind a gateway."""
     last = np.empty(len(rows), np.int64)
     last = last[: _series_kernel(rows.evse, rows.order, rows.live, evses, last)]
     last = last[np.argsort(rows.order[last], kind="stable")]
-    return Arrivals(rows.order[last], rows.effect_ns[last], evse_station[rows.evse[last]], rows.time_ns[last])
+    station = evse_station[rows.evse[last]]
+    return Arrivals(rows.order[last], rows.effect_ns[last], record_of[station], rows.time_ns[last])
 
 
 @kernel
@@ -151,44 +166,55 @@ def silence_ns(hb_ns: int, waits: Waits) -> int:
 
 
 @kernel
-def _hear(rec: Any, t: int, recv_ns: int, live: int, clock: I64, waits: Waits) -> None:
+def _hear(rec: Any, t: int, clock: I64, waits: Waits, hb_ns: int) -> None:
     """Take in a message of a node."""
-    quiet_ns = silence_ns(rec["hb_ns"], waits) // 2
-    if rec["batch_ns"] != NO_TIME:
-        quiet_ns = max(quiet_ns, int(waits.periods * rec["batch_ns"]))
-    if rec["seen"] == 0 or live == 0 or t - rec["last_ns"] > quiet_ns:
-        rec["heard_since_ns"] = t
-    if rec["seen"] == 0:
-        rec["seen"] = 1
-        clock[DUE] = min(clock[DUE], t + silence_ns(rec["hb_ns"], waits))
+    if rec["last_ns"] == NO_TIME:
+        clock[DUE] = min(clock[DUE], t + silence_ns(hb_ns, waits))
     rec["last_ns"] = t
-    if rec["phase"] == PENDING and recv_ns > rec["start_ns"]:
-        rec["phase"] = HEARD
-        clock[DUE] = min(clock[DUE], t + silence_ns(rec["hb_ns"], waits))
-    elif rec["phase"] == OPEN and recv_ns > rec["start_ns"]:
-        rec["phase"] = BACK
-        rec["back_ns"] = t
-        clock[DUE] = min(clock[DUE], t + waits.hold)
+
+
+@kernel
+def _hear_gateway(
+    gateway: Any, last_ns: int, t: int, live: int, waits: Waits, hb_ns: int, batch_ns: int
+) -> None:
+    """Take in a message of a node with stations behind it, before `_hear`."""
+    quiet_ns = silence_ns(hb_ns, waits) // 2
+    if batch_ns != NO_TIME:
+        quiet_ns = max(quiet_ns, int(waits.periods * batch_ns))
+    if last_ns == NO_TIME or live == 0 or t - last_ns > quiet_ns:
+        gateway["heard_since_ns"] = t
 
 
 @kernel
 def walk_kernel(
-    at: int, stop: int, messages: Heard, came: Arrivals, nodes: Any, stations: Any, clock: I64, waits: Waits
+    at: int, stop: int, messages: Heard, came: Arrivals, known: Known, clock: I64, waits: Waits
 ) -> int:
-    """Take in messages from `at`; return the first at whose time something may be overdue, or `stop`."""
+    """Take in messages from `at`; return the first after which something may be to decide, or `stop`.
+
+    That is where something may be overdue, and each message of a node that is absent.
+    """
     effect_ns, order, node = messages.effect_ns, messages.order, messages.node
-    n_came = len(came.order)
+    gateway_of, periods = known.gateway_of, known.periods
+    n_came, n_gateways = len(came.order), len(gateway_of)
     for k in range(at, stop):
         t = effect_ns[k]
         if clock[NOW] == NO_TIME or t - clock[NOW] > waits.listen_gap:
             clock[LISTENING] = t
         clock[NOW] = t
         if clock[ARRIVAL] < n_came:
-            _take_arrivals(order[k], came, stations, clock, waits.hold)
+            _take_arrivals(order[k], came, known.stations, clock, waits.hold)
         if node[k] >= 0 and messages.fate[k] == DECODED and messages.kind[k] != CONN:
-            rec = nodes[node[k]]
-            _hear(rec, t, messages.recv_ns[k], messages.live[k], clock, waits)
-            if t >= rec["bound_ns"]:
+            rec = known.nodes[node[k]]
+            hb_ns = periods[rec["periods"], 0]
+            gateway = gateway_of[node[k]] if node[k] < n_gateways else -1
+            if gateway >= 0:
+                of = known.gateways[gateway]
+                batch_ns = periods[rec["periods"], 1]
+                _hear_gateway(of, rec["last_ns"], t, messages.live[k], waits, hb_ns, batch_ns)
+            _hear(rec, t, clock, waits, hb_ns)
+            if rec["phase"] == PENDING or rec["phase"] == OPEN:
+                return k
+            if gateway >= 0 and t >= known.gateways[gateway]["bound_ns"]:
                 return k
         if t >= clock[DUE]:
             return k

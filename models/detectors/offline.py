@@ -24,16 +24,16 @@ from typing import Any
 
 import numpy as np
 
-from models.batch import MessageColumns, ReadingBatch
+from models.batch import CONN, DECODED, MessageColumns, ReadingBatch
 from models.detecting import Emissions, Observed
 from models.devices import DeviceTable
 from models.records import Birth, Link, Operator, Status, Transaction
 from models.units import NO_TIME
 
 from . import _offline_kernel as kernel
-from ._base import Table, ns, require
+from ._base import ns, require
 from ._nodes import NEVER, NodeDetector
-from ._offline_kernel import BACK, DUE, HEARD, LISTENING, OPEN, PENDING
+from ._offline_kernel import BACK, DUE, HEARD, OPEN, PENDING
 from ._offline_state import LINK, NO_ROWS, SILENCE, SPEC, WILL, Absences, Scope
 
 __all__ = ["SPEC", "Config", "Detector", "build"]
@@ -106,17 +106,20 @@ class Detector(NodeDetector):
         )
         self._all = Absences(waits, resume_state)
         self._none = ReadingBatch.empty()
-        self._came = kernel.arrivals(self._none, self._all.evses.rows, np.zeros(0, np.int32))
+        self._came = self._arrivals(self._none, DeviceTable())
         # compiled (or read from the cache) here, not at the first message of a live stream
         self._walk(Observed(DeviceTable(), ReadingBatch.empty(), MessageColumns.empty(), []), 0, 0)
 
     def process(self, seen: Observed, out: Emissions) -> None:
         """Take in one batch and emit what changed."""
         self._all.reserve(seen.devices)
-        rows = seen.rows if self._all.gateways else self._none
-        self._came = kernel.arrivals(rows, self._all.evses.rows, seen.devices.evse_station)
+        rows = seen.rows if len(self._all.gateways) else self._none
+        self._came = self._arrivals(rows, seen.devices)
         self._all.clock[kernel.ARRIVAL] = 0
         super().process(seen, out)
+
+    def _arrivals(self, rows: ReadingBatch, devices: DeviceTable) -> kernel.Arrivals:
+        return kernel.arrivals(rows, self._all.evses.rows, devices.evse_station, self._all.stations.slot_of)
 
     def _walk(self, seen: Observed, at: int, stop: int) -> int:
         return int(
@@ -125,8 +128,7 @@ class Detector(NodeDetector):
                 stop,
                 kernel.heard(seen.messages),
                 self._came,
-                self._all.nodes.rows,
-                self._all.stations.rows,
+                self._all.known(),
                 self._all.clock,
                 self._all.waits,
             )
@@ -139,49 +141,69 @@ class Detector(NodeDetector):
             case Link():
                 self._link(record, seen.devices, out)
             case Status():
-                self._status(record)
+                self._status(record, seen.devices)
             case Transaction():
                 self._transaction(record, seen.devices)
             case Operator(topic="maintenance"):
                 self._all.maintenance.add(record.body, record.at.effect_ns)
 
     def _birth(self, birth: Birth) -> None:
-        rec = self._all.nodes.rows[birth.at.node_row]
+        every, node = self._all, birth.at.node_row
         connection = (birth.at.boot, birth.cid)
-        older = connection < (int(rec["boot"]), int(rec["cid"]))
+        older = connection < every.connections[node]
+        rec = every.nodes.rows[node]
         if birth.online:
             if birth.retained and older:
                 return
-            rec["boot"], rec["cid"] = connection
-            if birth.hb_s is not None:
-                rec["hb_ns"] = ns(birth.hb_s)
+            every.connections[node] = connection
+            hb_ns, batch_ns = every.periods.values[rec["periods"]].tolist()
             batch_s = birth.batch_s if birth.batch_s is not None else birth.sample_s
-            if batch_s is not None:
-                rec["batch_ns"] = ns(batch_s)
+            hb_ns = hb_ns if birth.hb_s is None else ns(birth.hb_s)
+            rec["periods"] = every.periods.number((hb_ns, batch_ns if batch_s is None else ns(batch_s)))
             if not birth.retained:
-                self._return(rec, birth.at.effect_ns)
+                self._return(node, birth.at.effect_ns)
         elif not birth.retained and not older and rec["phase"] != OPEN:
             if rec["phase"] == BACK:
-                rec["phase"] = OPEN
+                every.phase("node", node, OPEN)
             elif rec["phase"] == HEARD:
-                rec["phase"], rec["reason"] = PENDING, WILL
-                rec["start_ns"] = birth.at.recv_ns
-                self._all.soon(birth.at.recv_ns + self._all.waits.grace)
+                absent = every.absent.take(node)
+                absent["start_ns"], absent["reason"] = birth.at.recv_ns, WILL
+                every.phase("node", node, PENDING)
+                every.soon(birth.at.recv_ns + every.waits.grace)
 
-    def _return(self, rec: Any, now_ns: int) -> None:
+    def _return(self, node: int, now_ns: int) -> None:
         """Take in a birth: the node is there, whatever was before."""
-        rec["seen"] = 1
-        rec["last_ns"] = rec["heard_since_ns"] = now_ns
+        every = self._all
+        rec = every.nodes.rows[node]
+        rec["last_ns"] = now_ns
         if rec["phase"] == OPEN:
-            rec["phase"], rec["back_ns"] = BACK, now_ns
-            self._all.soon(now_ns + self._all.waits.hold)
+            self._back(node, now_ns)
         elif rec["phase"] == PENDING:
-            rec["phase"] = HEARD
-        rec["bound_ns"] = min(int(rec["bound_ns"]), now_ns)
-        self._all.soon(now_ns + kernel.silence_ns(int(rec["hb_ns"]), self._all.waits))
+            every.phase("node", node, HEARD)
+        if node in every.gateways:
+            gateway = every.gateways[node]
+            gateway["heard_since_ns"] = now_ns
+            gateway["bound_ns"] = min(int(gateway["bound_ns"]), now_ns)
+        every.soon(now_ns + every.silence_ns(node))
+
+    def _back(self, node: int, now_ns: int) -> None:
+        """A node that is raised was heard again."""
+        self._all.phase("node", node, BACK)
+        self._all.absent[node]["back_ns"] = now_ns
+        self._all.soon(now_ns + self._all.waits.hold)
+
+    def _heard(self, node: int, recv_ns: int, now_ns: int) -> None:
+        """Take in a message of a node that may be absent: one that came after its will or silence."""
+        phase = self._all.nodes.rows[node]["phase"]
+        if phase in {PENDING, OPEN} and recv_ns > self._all.absent[node]["start_ns"]:
+            if phase == OPEN:
+                self._back(node, now_ns)
+            else:
+                self._all.phase("node", node, HEARD)
+                self._all.soon(now_ns + self._all.silence_ns(node))
 
     def _link(self, link: Link, devices: DeviceTable, out: Emissions) -> None:
-        rec = self._all.stations.rows[link.station_row]
+        rec = self._all.stations.take(link.station_row)
         if link.online:
             self._station_heard(rec, link.time_ns, link.at.effect_ns)
             return
@@ -215,57 +237,61 @@ class Detector(NodeDetector):
             rec["phase"], rec["back_ns"] = BACK, now_ns
             self._all.soon(now_ns + self._all.waits.hold)
 
-    def _status(self, status: Status) -> None:
+    def _spoke(self, record: Status | Transaction) -> None:
+        """Take in a live word of a station; only those behind gateways can be absent themselves."""
+        if record.station_row in self._all.stations and self._is_live(record):
+            self._station_heard(self._all.stations[record.station_row], record.time_ns, record.at.effect_ns)
+
+    def _status(self, status: Status, devices: DeviceTable) -> None:
         unavailable = (status.status16 or status.status) == "Unavailable"
-        evses = [status.evse_row] if status.evse_row >= 0 else self._all.evses_of[status.station_row]
-        said = 1 if unavailable else 2
-        self._all.evses.rows["availability"][evses] = said
+        said = kernel.UNAVAILABLE if unavailable else kernel.OTHERWISE
+        evses = self._all.evses.rows["said"]
         if status.evse_row < 0:
-            self._all.stations.rows[status.station_row]["said"] = said
-        if self._is_live(status):
-            self._station_heard(
-                self._all.stations.rows[status.station_row], status.time_ns, status.at.effect_ns
-            )
+            self._all.said.rows["said"][status.station_row] = said
+        of = [status.evse_row] if status.evse_row >= 0 else devices.evses_of(status.station_row)
+        evses[of] = evses[of] & kernel.BEHIND | said
+        self._spoke(status)
 
     def _transaction(self, record: Transaction, devices: DeviceTable) -> None:
-        station = self._all.stations.rows[record.station_row]
-        if self._is_live(record):
-            self._station_heard(station, record.time_ns, record.at.effect_ns)
-        if record.evse_row < 0 or not self._all.evses.rows["behind"][record.evse_row]:
+        self._spoke(record)
+        every, evse = self._all, record.evse_row
+        if evse < 0 or not every.evses.rows["said"][evse] & kernel.BEHIND:
             return
-        evse = self._all.evses.rows[record.evse_row]
         running = record.event_type != "Ended"
-        if bool(evse["in_tx"]) == running:
+        if (evse in every.in_tx) == running:
             return
-        evse["in_tx"] = running
+        station = every.stations[record.station_row]
+        every.in_tx ^= {evse}
         station["n_tx"] += 1 if running else -1
         if station["n_tx"] == 0:
             station["tx_ns"] = NO_TIME
         elif station["n_tx"] == 1 and running:
             station["tx_ns"] = record.at.effect_ns
-            node = self._all.nodes.rows[devices.station_node[record.station_row]]
-            node["bound_ns"] = min(int(node["bound_ns"]), record.at.effect_ns)
+            gateway = every.gateways[devices.station_node[record.station_row]]
+            gateway["bound_ns"] = min(int(gateway["bound_ns"]), record.at.effect_ns)
 
     def _due(self, now_ns: int, order: int, seen: Observed, out: Emissions) -> None:
         at = (order, now_ns)
-        k = int(np.searchsorted(seen.messages.order, order))
-        node = int(seen.messages.node[k])
-        if node >= 0 and self._all.nodes.rows[node]["bound_ns"] <= now_ns:
+        m = seen.messages
+        k = int(np.searchsorted(m.order, order))
+        node = int(m.node[k])
+        if node >= 0 and m.fate[k] == DECODED and m.kind[k] != CONN:
+            self._heard(node, int(m.recv_ns[k]), now_ns)
+        if node in self._all.gateways and self._all.gateways[node]["bound_ns"] <= now_ns:
             self._stations_of_node(node, at, seen.devices, out)
         if self._all.clock[DUE] <= now_ns:
-            self._overdue("node", self._all.nodes, at, seen.devices, out)
-            self._overdue("station", self._all.stations, at, seen.devices, out)
+            self._overdue("node", at, seen.devices, out)
+            self._overdue("station", at, seen.devices, out)
             self._all.clock[DUE] = self._all.next_due()
 
     def _stations_of_node(self, node: int, at: tuple[int, int], devices: DeviceTable, out: Emissions) -> None:
         """Decide which stations behind a gateway are silent while it is heard."""
-        gateway = self._all.nodes.rows[node]
+        gateway = self._all.gateways[node]
         bound = NEVER
-        silence = (
-            NEVER if gateway["batch_ns"] == NO_TIME else int(self._all.waits.periods * gateway["batch_ns"])
-        )
+        batch_ns = int(self._all.periods.values[self._all.nodes.rows[node]["periods"], 1])
+        silence = NEVER if batch_ns == NO_TIME else int(self._all.waits.periods * batch_ns)
         for station in self._all.stations_of[node] if silence != NEVER else []:
-            rec = self._all.stations.rows[station]
+            rec = self._all.stations[station]
             if rec["tx_ns"] == NO_TIME:
                 continue
             base = max(int(rec["rows_ns"]), int(rec["tx_ns"]), int(gateway["heard_since_ns"]))
@@ -281,36 +307,31 @@ class Detector(NodeDetector):
                 self._all.raise_("station", station, at, devices, out, limit_ns=silence)
         gateway["bound_ns"] = bound
 
-    def _overdue(
-        self,
-        scope: Scope,
-        table: Table,
-        at: tuple[int, int],
-        devices: DeviceTable,
-        out: Emissions,
-    ) -> None:
+    def _overdue(self, scope: Scope, at: tuple[int, int], devices: DeviceTable, out: Emissions) -> None:
         """Decide deadlines of nodes or stations that do not depend on others."""
-        now_ns = at[1]
-        rows = table.rows[: table.n]
-        phase = rows["phase"]
-        back = (phase == BACK) & (rows["back_ns"] <= now_ns - self._all.waits.hold)
-        for row in np.flatnonzero(back).tolist():
-            self._all.clear(scope, row, at, out)
-        for row in np.flatnonzero((phase == OPEN) & (rows["until_ns"] <= now_ns)).tolist():
-            self._all.end_of_plan(scope, row, at, devices, out)
+        every, now_ns = self._all, at[1]
+        rows, phase = every.phases(scope)
+
+        def overdue(late: Any) -> list[int]:
+            return sorted(rows["row"][late].tolist())
+
+        back = overdue((phase == BACK) & (rows["back_ns"] <= now_ns - every.waits.hold))
+        planned = overdue((phase == OPEN) & (rows["until_ns"] <= now_ns))
         if scope == "station":
-            for row in np.flatnonzero((phase == OPEN) & (rows["settle_ns"] <= now_ns)).tolist():
-                self._all.raise_(scope, row, at, devices, out)
-            return
-        for row in np.flatnonzero(
-            (phase == PENDING) & (rows["start_ns"] <= now_ns - self._all.waits.grace)
-        ).tolist():
-            self._all.raise_(scope, row, at, devices, out)
-        quiet = np.maximum(rows["last_ns"], self._all.clock[LISTENING]) + self._all.silences(rows)
-        for row in np.flatnonzero((rows["seen"] == 1) & (phase == HEARD) & (quiet <= now_ns)).tolist():
-            rows[row]["start_ns"], rows[row]["reason"] = rows[row]["last_ns"], SILENCE
-            limit_ns = kernel.silence_ns(int(rows[row]["hb_ns"]), self._all.waits)
-            self._all.raise_(scope, row, at, devices, out, limit_ns=limit_ns)
+            again = overdue((phase == OPEN) & (rows["settle_ns"] <= now_ns))
+        else:
+            again = overdue((phase == PENDING) & (rows["start_ns"] <= now_ns - every.waits.grace))
+        for row in back:
+            every.clear(scope, row, at, out)
+        for row in planned:
+            every.end_of_plan(scope, row, at, devices, out)
+        for row in again:
+            every.raise_(scope, row, at, devices, out)
+        silent = np.flatnonzero(every.silent_at() <= now_ns) if scope == "node" else np.zeros(0, np.int64)
+        for row in silent.tolist():
+            absent = every.absent.take(row)
+            absent["start_ns"], absent["reason"] = every.nodes.rows[row]["last_ns"], SILENCE
+            every.raise_(scope, row, at, devices, out, limit_ns=every.silence_ns(row))
 
     def snapshot(self) -> dict[str, Any]:
         """Return the whole state as plain data, copied."""
