@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from array import array
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -101,23 +102,24 @@ class Sites:
         self._stations: dict[int, _Station] = {}
         self._events: dict[int, _Event] = {}
         self._over: dict[int, int] = {}  # site -> newest onset of its last event
-        self._since = np.full(16, NEVER, np.int64)  # order of each station's first word
-        self._spoken = 0  # stations that said one
-        self._of_site: dict[int, list[int]] = {}
+        self._known = np.zeros(16, np.bool_)  # stations that said a word
+        self._spoken = 0  # how many
+        self._since: dict[int, int] = {}  # order of the first word of those that this batch is the first of
+        self._of_site: dict[int, array[int]] = {}
         if state is not None:
             self._load(state)
 
     def learn(self, seen: Observed) -> None:
         """Take in which stations a batch speaks of for the first time."""
         devices = seen.devices
+        self._since = {}
         if self._spoken == devices.n_stations:
             return
-        if devices.n_stations > len(self._since):
-            more = max(devices.n_stations, 2 * len(self._since)) - len(self._since)
-            self._since = np.concatenate([self._since, np.full(more, NEVER, np.int64)])
-        new = self._since == NEVER
+        if devices.n_stations > len(self._known):
+            more = max(devices.n_stations, 2 * len(self._known)) - len(self._known)
+            self._known = np.concatenate([self._known, np.zeros(more, np.bool_)])
         stations = devices.evse_station[seen.rows.evse]
-        at = np.flatnonzero(new[stations])
+        at = np.flatnonzero(~self._known[stations])
         earliest = np.full(devices.n_stations, NEVER, np.int64)
         np.minimum.at(earliest, stations[at], seen.rows.order[at])
         first = {station: int(earliest[station]) for station in np.unique(stations[at]).tolist()}
@@ -126,10 +128,14 @@ class Sites:
             if station >= 0:
                 first[station] = min(record.at.order, first.get(station, record.at.order))
         for station, order in sorted(first.items()):
-            if new[station]:
+            if not self._known[station]:
                 self._since[station] = order
-                self._spoken += 1
-                self._of_site.setdefault(devices.station_site[station], []).append(station)
+                self._know(station, devices.station_site[station])
+
+    def _know(self, station: int, site: int) -> None:
+        self._known[station] = True
+        self._spoken += 1
+        self._of_site.setdefault(site, array("i")).append(station)
 
     def supply(self, station: int, e: Emission) -> None:
         """Take in that an EVSE began or ceased to see a low voltage, or sees another depth."""
@@ -168,7 +174,7 @@ class Sites:
     def decide(self, site: int, at: At, devices: DeviceTable, out: Emissions) -> None:
         """Decide about a site of which something changed."""
         now_ns, live = at.effect_ns, at.live
-        spoken = [s for s in self._of_site.get(site, []) if self._since[s] <= at.order]
+        spoken = [s for s in self._of_site.get(site, array("i")) if self._since.get(s, -1) <= at.order]
         window, slow = self._windows(spoken, devices)
         event = self._events.get(site)
         silent = self._silent(spoken, event, now_ns, slow, devices)
@@ -193,13 +199,11 @@ class Sites:
 
     def _windows(self, stations: list[int], devices: DeviceTable) -> tuple[int, int]:
         """Return the windows for voltages and reports, and for silence."""
-        rows = self.nodes.table.rows
         sample, batch = 0, 0
         for node in {devices.station_node[s] for s in stations}:
-            known = int(rows[node]["sample_ns"])
-            sample = max(sample, _UNDECLARED_NS if known == NO_TIME else known)
-            known = int(rows[node]["batch_ns"])
-            batch = max(batch, _UNDECLARED_NS if known == NO_TIME else known)
+            _, sample_ns, batch_ns = self.nodes.declared(node)
+            sample = max(sample, _UNDECLARED_NS if sample_ns == NO_TIME else sample_ns)
+            batch = max(batch, _UNDECLARED_NS if batch_ns == NO_TIME else batch_ns)
         window = max(self.rules.window, sample)
         return window, max(window, batch)
 
@@ -211,7 +215,7 @@ class Sites:
         While an event is open, those of its begin are among them for as long as they are silent.
         """
         rows = self.nodes.table.rows
-        gone = {n for n in {devices.station_node[s] for s in stations} if rows[n]["gone"]}
+        gone = {n for n in {devices.station_node[s] for s in stations} if self.nodes.gone(n)}
         newest = max((int(rows[n]["last_ns"]) for n in gone), default=NO_TIME)
         lately = {
             n for n in gone if int(rows[n]["last_ns"]) >= newest - slow and now_ns - newest <= _LATELY_NS
@@ -228,7 +232,7 @@ class Sites:
         reporting = [
             s
             for s in stations
-            if devices.station_node[s] in silent or not rows[devices.station_node[s]]["gone"]
+            if devices.station_node[s] in silent or not self.nodes.gone(devices.station_node[s])
         ]
         few = len(reporting) < rules.least_stations
         causes: list[_Cause] = []
@@ -309,7 +313,6 @@ class Sites:
                 [s, e.start_ns, e.live, list(e.nodes), e.good_ns, e.end_ns] for s, e in self._events.items()
             ],
             "over": [[s, t] for s, t in self._over.items()],
-            "since": [[s, order] for s, order in enumerate(self._since.tolist()) if order != NEVER],
             "of_site": [[s, list(stations)] for s, stations in self._of_site.items()],
             "due_ns": self.due_ns,
         }
@@ -324,17 +327,15 @@ class Sites:
             for s, start, live, nodes, good, end in state["events"]
         }
         self._over = dict(state["over"])
-        self._spoken = len(state["since"])
-        n = max((s + 1 for s, _ in state["since"]), default=16)
-        self._since = np.full(n, NEVER, np.int64)
-        for station, order in state["since"]:
-            self._since[station] = order
-        self._of_site = {s: list(stations) for s, stations in state["of_site"]}
+        spoken = [(s, site) for site, stations in state["of_site"] for s in stations]
+        self._known = np.zeros(max([s + 1 for s, _ in spoken], default=16), np.bool_)
+        for station, site in spoken:
+            self._know(station, site)
         self.due_ns = state["due_ns"]
 
     def nbytes(self) -> int:
-        """Return the bytes of state held (an estimate: 40 a station, 300 an affected one)."""
-        return 40 * self._spoken + 300 * len(self._stations)
+        """Return the bytes of state held (an estimate: 200 a site, 300 an affected station)."""
+        return 5 * self._spoken + 200 * len(self._of_site) + 300 * len(self._stations)
 
 
 def _together(causes: list[_Cause], window: int, slow: int, need: int) -> list[_Cause]:

@@ -10,7 +10,6 @@ from numba import njit
 from models._kernel import kernel
 from models.batch import F64, I16
 from models.detecting import CLEAR, RAISE, UPDATE, EmissionArrays, Timeline
-from models.units import NO_TIME
 
 from ._kernels import ROOM, emit, phase_view, pick_phases
 from ._voltage import Inventory
@@ -18,11 +17,7 @@ from ._voltage import Inventory
 #: What an EVSE sees: a phase is low, all are, all are gone. Emissions carry it as severity.
 SOME, ALL, GONE = 1, 2, 3
 
-FIELDS: Final[list[Any]] = [
-    ("low_ns", "i8"),  # first reading of the low run, NO_TIME outside one
-    ("depth", "u1"),  # SOME, ALL or GONE, 0 outside
-]
-BLANK: Final[dict[str, Any]] = {"low_ns": NO_TIME}
+FIELDS: Final[list[Any]] = [("depth", "u1")]  # SOME, ALL or GONE, 0 outside a low run
 
 
 class Limits(NamedTuple):
@@ -64,7 +59,10 @@ def low_kernel(
     limits: Limits,
     out: EmissionArrays,
 ) -> int:
-    """Emit the changes of what EVSEs see: RAISE low, UPDATE deeper or shallower, CLEAR not low."""
+    """Emit the changes of what EVSEs see: RAISE low, UPDATE deeper or shallower, CLEAR not low.
+
+    An emission starts when it changes: whoever takes it in knows when the low run began.
+    """
     n, room = len(time.evse), len(out.order) - ROOM
     evse = time.evse
     chosen = np.empty(4, np.int16)
@@ -99,10 +97,7 @@ def low_kernel(
                     kind = CLEAR
                 elif rec["depth"] == 0:
                     kind = RAISE
-                    rec["low_ns"] = t
                 rec["depth"] = depth
-                emit(
-                    out, e, kind, depth, time.live[i], rec["low_ns"], t, time.order[i], time.effect_ns[i], 0.0
-                )  # fmt: skip
+                emit(out, e, kind, depth, time.live[i], t, t, time.order[i], time.effect_ns[i], 0.0)
             i += 1
     return n

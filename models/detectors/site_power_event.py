@@ -36,7 +36,7 @@ from models.records import Birth, StationEvent, Status
 from ._base import GRID_CHANNELS, Table, check_version, ns, require, slots
 from ._site_nodes import DUE, Heard, Nodes, Waits, walk_kernel
 from ._site_quorum import At, Rules, Sites
-from ._site_supply import BLANK, FIELDS, Limits, low_kernel
+from ._site_supply import FIELDS, Limits, low_kernel
 from ._voltage import inventory
 
 SPEC = DetectorSpec(
@@ -47,7 +47,7 @@ SPEC = DetectorSpec(
     ("stations", "reporting", "low_voltage", "power_loss", "silent", "window_s"),
 )
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 _NOT_NORMAL: Final = frozenset({"Faulted", "Unavailable"})
 
@@ -169,7 +169,7 @@ class Detector:
         state = resume_state
         if state is not None:
             check_version(SPEC, VERSION, state)
-        self._evses = Table(FIELDS, BLANK)
+        self._evses = Table(FIELDS, {})
         self._nodes = Nodes(waits, state)
         self._sites = Sites(rules, self._nodes, SPEC, state)
         self._found = Emissions()
@@ -183,7 +183,7 @@ class Detector:
     def process(self, seen: Observed, out: Emissions) -> None:
         """Take in one batch and emit what changed."""
         self._evses.reserve(seen.devices.n_evses)
-        self._nodes.table.reserve(seen.devices.n_nodes)
+        self._nodes.reserve(seen.devices.n_nodes)
         self._sites.learn(seen)
         self._low(seen)
         events: list[tuple[int, int, Any]] = [(e.order, 0, e) for e in self._found.drain()]
@@ -265,7 +265,8 @@ class Detector:
         clock = self._nodes.clock
         clock[DUE] = min(int(clock[DUE]), self._sites.due_ns)
         heard = Heard(messages.node, messages.kind, messages.effect_ns)
-        return int(walk_kernel(at, stop, heard, self._nodes.table.rows, clock, self._nodes.waits))
+        nodes = self._nodes
+        return int(walk_kernel(at, stop, heard, nodes.table.rows, nodes.periods.values, clock, nodes.waits))
 
     def snapshot(self) -> dict[str, Any]:
         """Return the whole state as plain data, copied."""
@@ -279,7 +280,7 @@ class Detector:
 
     def nbytes(self) -> int:
         """Return the bytes of state held."""
-        return self._evses.nbytes + self._nodes.table.nbytes + self._sites.nbytes()
+        return self._evses.nbytes + self._nodes.nbytes + self._sites.nbytes()
 
 
 def build(config: Config, resume_state: dict[str, Any] | None = None) -> Detector:
