@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from array import array
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -102,10 +101,9 @@ class Sites:
         self._stations: dict[int, _Station] = {}
         self._events: dict[int, _Event] = {}
         self._over: dict[int, int] = {}  # site -> newest onset of its last event
-        self._known = np.zeros(16, np.bool_)  # stations that said a word
+        self._site_of = np.full(16, -1, np.int32)  # site of each station that said a word
         self._spoken = 0  # how many
         self._since: dict[int, int] = {}  # order of the first word of those that this batch is the first of
-        self._of_site: dict[int, array[int]] = {}
         if state is not None:
             self._load(state)
 
@@ -115,11 +113,11 @@ class Sites:
         self._since = {}
         if self._spoken == devices.n_stations:
             return
-        if devices.n_stations > len(self._known):
-            more = max(devices.n_stations, 2 * len(self._known)) - len(self._known)
-            self._known = np.concatenate([self._known, np.zeros(more, np.bool_)])
+        if devices.n_stations > len(self._site_of):
+            more = max(devices.n_stations, 2 * len(self._site_of)) - len(self._site_of)
+            self._site_of = np.concatenate([self._site_of, np.full(more, -1, np.int32)])
         stations = devices.evse_station[seen.rows.evse]
-        at = np.flatnonzero(~self._known[stations])
+        at = np.flatnonzero(self._site_of[stations] < 0)
         earliest = np.full(devices.n_stations, NEVER, np.int64)
         np.minimum.at(earliest, stations[at], seen.rows.order[at])
         first = {station: int(earliest[station]) for station in np.unique(stations[at]).tolist()}
@@ -128,14 +126,10 @@ class Sites:
             if station >= 0:
                 first[station] = min(record.at.order, first.get(station, record.at.order))
         for station, order in sorted(first.items()):
-            if not self._known[station]:
+            if self._site_of[station] < 0:
                 self._since[station] = order
-                self._know(station, devices.station_site[station])
-
-    def _know(self, station: int, site: int) -> None:
-        self._known[station] = True
-        self._spoken += 1
-        self._of_site.setdefault(site, array("i")).append(station)
+                self._site_of[station] = devices.station_site[station]
+                self._spoken += 1
 
     def supply(self, station: int, e: Emission) -> None:
         """Take in that an EVSE began or ceased to see a low voltage, or sees another depth."""
@@ -174,7 +168,8 @@ class Sites:
     def decide(self, site: int, at: At, devices: DeviceTable, out: Emissions) -> None:
         """Decide about a site of which something changed."""
         now_ns, live = at.effect_ns, at.live
-        spoken = [s for s in self._of_site.get(site, array("i")) if self._since.get(s, -1) <= at.order]
+        spoken = np.flatnonzero(self._site_of == site).tolist()
+        spoken = [s for s in spoken if self._since.get(s, -1) <= at.order]
         window, slow = self._windows(spoken, devices)
         event = self._events.get(site)
         silent = self._silent(spoken, event, now_ns, slow, devices)
@@ -313,7 +308,7 @@ class Sites:
                 [s, e.start_ns, e.live, list(e.nodes), e.good_ns, e.end_ns] for s, e in self._events.items()
             ],
             "over": [[s, t] for s, t in self._over.items()],
-            "of_site": [[s, list(stations)] for s, stations in self._of_site.items()],
+            "site_of": self._site_of[: 1 + max(np.flatnonzero(self._site_of >= 0), default=-1)].copy(),
             "due_ns": self.due_ns,
         }
 
@@ -327,15 +322,13 @@ class Sites:
             for s, start, live, nodes, good, end in state["events"]
         }
         self._over = dict(state["over"])
-        spoken = [(s, site) for site, stations in state["of_site"] for s in stations]
-        self._known = np.zeros(max([s + 1 for s, _ in spoken], default=16), np.bool_)
-        for station, site in spoken:
-            self._know(station, site)
+        self._site_of = state["site_of"].copy()
+        self._spoken = int(np.count_nonzero(self._site_of >= 0))
         self.due_ns = state["due_ns"]
 
     def nbytes(self) -> int:
-        """Return the bytes of state held (an estimate: 200 a site, 300 an affected station)."""
-        return 5 * self._spoken + 200 * len(self._of_site) + 300 * len(self._stations)
+        """Return the bytes of state held (of affected stations an estimate)."""
+        return 4 * self._spoken + 300 * len(self._stations)
 
 
 def _together(causes: list[_Cause], window: int, slow: int, need: int) -> list[_Cause]:

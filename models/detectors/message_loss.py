@@ -16,29 +16,40 @@ condition holds.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 
-from models._kernel import kernel
-from models.batch import DECODED, HEARTBEAT, I32, I64, U8, MessageColumns, ReadingBatch
+from models.batch import DECODED, HEARTBEAT, MessageColumns, ReadingBatch
 from models.detecting import CLEAR, RAISE, WARNING, DetectorSpec, Emissions, Observed
 from models.devices import DeviceTable
 from models.records import Transaction
 from models.units import NO_TIME
 
 from ._base import Table, check_version, ns, require
+from ._connections import BOOT_ASIDE, boot_of, set_boot
+from ._few import Few
 from ._gaps import Gaps, TransactionGaps
+from ._message_numbers import (
+    CLOSE_BLANK,
+    CLOSE_FIELDS,
+    MINUTE_NS,
+    MINUTES,
+    MOST_USED,
+    NODE_FIELDS,
+    SLIM_MINUTES,
+    WIDE,
+    Numbered,
+    count,
+    walk_kernel,
+)
 from ._nodes import NEVER, NodeDetector
 
 SPEC = DetectorSpec(
     "message_loss", "node", "rule", evidence=("lost", "numbers", "lost_percent", "lost_in_transactions")
 )
 
-VERSION: Final = 1
-
-_MINUTE_NS: Final = 60_000_000_000
-_MINUTES: Final = 64  # ring of counts per minute; the rule looks back at most 60
+VERSION: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,89 +87,12 @@ class Config:
             self,
             lost_least=(1, 1_000_000),
             lost_share=(0.0, 1.0),
-            window_min=(1, _MINUTES - 4),
+            window_min=(1, SLIM_MINUTES),
             window_numbers=(1, 1_000_000),
             final_s=(1.0, 86_400.0),
             final_backlog_s=(1.0, 86_400.0),
             hold_s=(1.0, 86_400.0),
         )
-
-
-#: `total` counts numbers over boots: number s of the current boot is `base` + s.
-_NODE_FIELDS: Final[list[Any]] = [
-    ("boot", "i8"),
-    ("base", "i8"),
-    ("top", "i8"),  # highest number seen of the boot
-    ("first", "i8"),  # total before the first number seen
-    ("old_boot", "i8"),
-    ("old_base", "i8"),
-    ("backlog_ns", "i8"),  # last message that was backlog
-    ("minute", "i8"),  # newest minute of the ring
-    ("due_ns", "i8"),
-    ("start_ns", "i8"),
-    ("absent_ns", "i8"),  # since when the condition is absent, while raised
-    ("raised", "u1"),
-    ("gaps", "u1"),  # the node has gaps in `_gaps`
-    ("used", "u2", (_MINUTES,)),  # numbers used per minute
-]
-
-_BLANK: Final[dict[str, Any]] = {
-    "boot": -1,
-    "old_boot": -1,
-    "backlog_ns": NO_TIME,
-    "minute": -1,
-    "due_ns": NEVER,
-    "start_ns": NO_TIME,
-    "absent_ns": NO_TIME,
-}
-
-
-class _Numbered(NamedTuple):
-    """What the walk reads of each message."""
-
-    effect_ns: I64
-    node: I32
-    kind: U8
-    boot: I64
-    seq: I64
-    live: U8
-    fate: U8
-
-
-@kernel
-def _count(rec: Any, minute: int, n: int) -> None:
-    """Count `n` numbers used in `minute`, forgetting minutes that the ring has passed."""
-    if minute > rec["minute"]:
-        steps = min(minute - rec["minute"], _MINUTES) if rec["minute"] >= 0 else _MINUTES
-        for back in range(steps):
-            rec["used"][(minute - back) % _MINUTES] = 0
-        rec["minute"] = minute
-    rec["used"][minute % _MINUTES] = min(rec["used"][minute % _MINUTES] + n, 65_535)
-
-
-@kernel
-def _walk_kernel(at: int, stop: int, messages: _Numbered, nodes: Any, due_ns: int) -> int:
-    """Take in numbers that follow on; return the first message that needs a closer look, or `stop`."""
-    effect_ns, node, kind, boot = messages.effect_ns, messages.node, messages.kind, messages.boot
-    seq, live, fate = messages.seq, messages.live, messages.fate
-    for k in range(at, stop):
-        t = effect_ns[k]
-        if node[k] >= 0 and boot[k] >= 0 and seq[k] >= 0 and fate[k] == DECODED:
-            rec = nodes[node[k]]
-            if live[k] == 0:
-                rec["backlog_ns"] = t
-            ahead = seq[k] - rec["top"] if boot[k] == rec["boot"] else np.int64(2)
-            if kind[k] == HEARTBEAT:
-                if ahead > 0:
-                    return k
-            elif ahead == 1:
-                rec["top"] = seq[k]
-                _count(rec, t // _MINUTE_NS, 1)
-            elif ahead > 1 or rec["gaps"] != 0:
-                return k
-        if t >= due_ns:
-            return k
-    return stop
 
 
 class Detector(NodeDetector):
@@ -171,13 +105,15 @@ class Detector(NodeDetector):
         self._config = config
         self._hold_ns = ns(config.hold_s)
         self._final_ns = (ns(config.final_s), ns(config.final_backlog_s))
-        self._window_ns = config.window_min * _MINUTE_NS
-        self._nodes = Table(_NODE_FIELDS, _BLANK)
+        self._window_ns = config.window_min * MINUTE_NS
+        self._nodes = Table(NODE_FIELDS, {})
+        self._close = Few(CLOSE_FIELDS, CLOSE_BLANK)
         self._gaps: dict[int, Gaps] = {}
         self._transactions = TransactionGaps()
         if resume_state is not None:
             check_version(SPEC, VERSION, resume_state)
             self._nodes.load(resume_state["nodes"], SPEC.code)
+            self._close.load(resume_state["close"], SPEC.code)
             self._gaps = {node: Gaps(gaps) for node, gaps in resume_state["gaps"]}
             self._transactions = TransactionGaps(resume_state["transactions"])
         self.due_ns = self._earliest()
@@ -185,7 +121,7 @@ class Detector(NodeDetector):
         self._walk(Observed(DeviceTable(), ReadingBatch.empty(), MessageColumns.empty(), []), 0, 0)
 
     def _earliest(self) -> int:
-        return int(self._nodes.rows["due_ns"][: self._nodes.n].min(initial=NEVER))
+        return int(self._close.records["due_ns"].min(initial=NEVER))
 
     def process(self, seen: Observed, out: Emissions) -> None:
         """Take in one batch and emit what changed."""
@@ -194,26 +130,80 @@ class Detector(NodeDetector):
 
     def _walk(self, seen: Observed, at: int, stop: int) -> int:
         m = seen.messages
-        numbered = _Numbered(m.effect_ns, m.node, m.kind, m.boot, m.seq, m.live, m.fate)
-        return int(_walk_kernel(at, stop, numbered, self._nodes.rows, self.due_ns))
+        numbered = Numbered(m.effect_ns, m.node, m.kind, m.boot, m.seq, m.live, m.fate)
+        close = self._close
+        return int(
+            walk_kernel(at, stop, numbered, self._nodes.rows, close.slot_of, close.records, self.due_ns)
+        )
 
     def _due(self, now_ns: int, order: int, seen: Observed, out: Emissions) -> None:
         m = seen.messages
         k = int(np.searchsorted(m.order, order))
-        node = int(m.node[k])
-        if node >= 0 and m.boot[k] >= 0 and m.seq[k] >= 0 and m.fate[k] == DECODED:
-            self._number(
-                node, int(m.boot[k]), int(m.seq[k]), m.kind[k] == HEARTBEAT, int(m.recv_ns[k]), now_ns
-            )
+        node, boot, seq, live = int(m.node[k]), int(m.boot[k]), int(m.seq[k]), bool(m.live[k])
+        if node >= 0 and boot >= 0 and seq >= 0 and m.fate[k] == DECODED:
+            known = node in self._close
+            if known or not live or self._is_news(node, boot, seq):
+                rec = self._watch(node)
+                if not live:
+                    rec["backlog_ns"] = now_ns
+                self._number(node, boot, seq, m.kind[k] == HEARTBEAT, int(m.recv_ns[k]), now_ns)
+                if not known:
+                    self._go_on(node, now_ns)
         if self.due_ns <= now_ns:
-            due = self._nodes.rows["due_ns"][: self._nodes.n] <= now_ns
-            for row in np.flatnonzero(due).tolist():
+            due = self._close.records["row"][self._close.records["due_ns"] <= now_ns]
+            for row in sorted(due.tolist()):
                 self._decide(row, order, now_ns, out)
             self.due_ns = self._earliest()
 
+    def _is_news(self, node: int, boot: int, seq: int) -> bool:
+        """Return whether a number of a node that is not watched closely was not taken in by the walk."""
+        rec = self._nodes.rows[node]
+        known = int(boot_of(rec))
+        return boot > known or (boot == known and seq > int(rec["top"]))
+
+    def _watch(self, node: int) -> Any:
+        """Return the record of a node that is watched closely from now on, if it was not before."""
+        if node in self._close:
+            return self._close[node]
+        slim, rec = self._nodes.rows[node], self._close.take(node)
+        rec["boot"], rec["top"], rec["minute"] = boot_of(slim), slim["top"], slim["minute"]
+        rec["first"] = int(slim["top"]) - int(slim["known"])
+        minutes = int(slim["minute"]) - np.arange(SLIM_MINUTES)
+        used = np.stack([slim["used"] & 15, slim["used"] >> 4], axis=1).ravel()
+        rec["used"][minutes % MINUTES] = used[minutes % SLIM_MINUTES]
+        return rec
+
+    def _go_on(self, node: int, now_ns: int) -> None:
+        """Watch a node less closely once nothing is missing or late of it; else look again in a while."""
+        rec = self._close[node]
+        total = int(rec["base"]) + int(rec["top"])
+        draining = rec["backlog_ns"] != NO_TIME and rec["backlog_ns"] > now_ns - self._final_ns[0]
+        count(rec, max(now_ns // MINUTE_NS, int(rec["minute"])), 0)
+        minutes = int(rec["minute"]) - np.arange(SLIM_MINUTES)
+        used = rec["used"][minutes % MINUTES]
+        if (
+            rec["due_ns"] != NEVER
+            or rec["raised"]
+            or rec["gaps"]
+            or draining
+            or used.max() > MOST_USED
+            or int(rec["top"]) >= WIDE
+            or int(rec["boot"]) >= BOOT_ASIDE
+        ):
+            self._soon(node, now_ns + self._window_ns)
+            return
+        slim = self._nodes.rows[node]
+        set_boot(slim, int(rec["boot"]))
+        slim["top"], slim["minute"] = rec["top"], rec["minute"]
+        slim["known"] = min(total - int(rec["first"]), WIDE)
+        ring = np.zeros(SLIM_MINUTES, np.uint8)
+        ring[minutes % SLIM_MINUTES] = used
+        slim["used"] = ring[::2] | ring[1::2] << 4
+        self._close.give_back(node)
+
     def _number(self, node: int, boot: int, seq: int, heartbeat: bool, recv_ns: int, now_ns: int) -> None:
         """Take in a number that does not simply follow on; a heartbeat tells the last one used."""
-        rec = self._nodes.rows[node]
+        rec = self._close[node]
         if boot < rec["boot"]:
             if boot == rec["old_boot"] and not heartbeat:
                 self._filled(node, int(rec["old_base"]) + seq, now_ns)
@@ -231,11 +221,11 @@ class Detector(NodeDetector):
         if seq > top:
             missing = seq - top if heartbeat else seq - top - 1
             rec["top"] = seq
-            _count(rec, now_ns // _MINUTE_NS, seq - top)
+            count(rec, now_ns // MINUTE_NS, seq - top)
             if missing:
                 self._gaps.setdefault(node, Gaps()).add(base + top + 1, base + top + missing, recv_ns)
                 rec["gaps"] = 1
-                self._soon(rec, recv_ns + self._final_ns[0])
+                self._soon(node, recv_ns + self._final_ns[0])
         elif not heartbeat:
             self._filled(node, base + seq, now_ns)
 
@@ -243,9 +233,10 @@ class Detector(NodeDetector):
         """A missing number came after all."""
         gaps = self._gaps.get(node)
         if gaps is not None and gaps.fill(number):
-            self._soon(self._nodes.rows[node], now_ns)
+            self._soon(node, now_ns)
 
-    def _soon(self, rec: Any, deadline_ns: int) -> None:
+    def _soon(self, node: int, deadline_ns: int) -> None:
+        rec = self._watch(node)
         rec["due_ns"] = min(int(rec["due_ns"]), deadline_ns)
         self.due_ns = min(self.due_ns, int(rec["due_ns"]))
 
@@ -256,12 +247,12 @@ class Detector(NodeDetector):
         node, ended = record.at.node_row, record.event_type == "Ended"
         missing, filled = self._transactions.number(key, record.seq_no, ended, node, record.at.recv_ns)
         if missing:
-            self._soon(self._nodes.rows[node], record.at.recv_ns + self._final_ns[0])
+            self._soon(node, record.at.recv_ns + self._final_ns[0])
         for row in filled:
-            self._soon(self._nodes.rows[row], record.at.effect_ns)
+            self._soon(row, record.at.effect_ns)
 
     def _decide(self, node: int, order: int, now_ns: int, out: Emissions) -> None:
-        rec = self._nodes.rows[node]
+        rec = self._close[node]
         backlog_ns = int(rec["backlog_ns"])
         passed_ns = now_ns - self._final_ns[0]
         draining = backlog_ns != NO_TIME and backlog_ns > passed_ns
@@ -289,11 +280,12 @@ class Detector(NodeDetector):
         if gaps is not None and gaps.empty:
             del self._gaps[node]
             rec["gaps"] = 0
+        self._go_on(node, now_ns)
 
     def _window(self, rec: Any, total: int, now_ns: int) -> int:
         """Return how many numbers the window holds, counted back from the newest."""
-        _count(rec, now_ns // _MINUTE_NS, 0)
-        minutes = (rec["minute"] - np.arange(self._config.window_min)) % _MINUTES
+        count(rec, now_ns // MINUTE_NS, 0)
+        minutes = (rec["minute"] - np.arange(self._config.window_min)) % MINUTES
         recent = int(rec["used"][minutes].sum())
         return min(max(recent, self._config.window_numbers), total - int(rec["first"]))
 
@@ -307,7 +299,7 @@ class Detector(NodeDetector):
         out: Emissions,
     ) -> None:
         """Raise or clear."""
-        rec = self._nodes.rows[node]
+        rec = self._close[node]
         kind = 0
         if holds:
             rec["absent_ns"] = NO_TIME
@@ -339,13 +331,15 @@ class Detector(NodeDetector):
             "code": SPEC.code,
             "version": VERSION,
             "nodes": self._nodes.columns(),
+            "close": self._close.columns(),
             "gaps": [[node, gaps.snapshot()] for node, gaps in self._gaps.items()],
             "transactions": self._transactions.snapshot(),
         }
 
     def nbytes(self) -> int:
         """Return the bytes of state held."""
-        return self._nodes.nbytes + sum(g.nbytes for g in self._gaps.values()) + self._transactions.nbytes
+        gaps = sum(g.nbytes for g in self._gaps.values())
+        return self._nodes.nbytes + self._close.nbytes + gaps + self._transactions.nbytes
 
 
 def build(config: Config, resume_state: dict[str, Any] | None = None) -> Detector:
