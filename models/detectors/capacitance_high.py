@@ -15,8 +15,9 @@ from models.channels import CHANNEL_ID
 from models.detecting import WARNING, DetectorSpec, EmissionArrays, timeline
 from models.devices import DeviceTable
 
-from ._base import RowDetector, require
-from ._slim import MOST_SAMPLES, SLIM_BLANK, SLIM_FIELDS, Columns, lasting, levels, slim_kernel
+from ._base import require
+from ._slim import MOST_SAMPLES, SLIM_BLANK, SLIM_FIELDS, Columns, lasting, levels
+from ._sparse import SparseDetector, sparse_kernel
 
 _CAPACITANCE = CHANNEL_ID["x.Isolation.C"]
 
@@ -65,10 +66,11 @@ class Config:
         )
 
 
-class _Detector(RowDetector):
+class _Detector(SparseDetector):
     spec = SPEC
-    dtype: ClassVar[list[Any]] = SLIM_FIELDS
-    blank = SLIM_BLANK
+    version = 2
+    sparse_dtype: ClassVar[list[Any]] = SLIM_FIELDS
+    sparse_blank = SLIM_BLANK
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._limit_uf = float(config.limit_uf)
@@ -84,9 +86,11 @@ class _Detector(RowDetector):
             value - limit,
             value / limit,
         )
-        return int(slim_kernel(start, timeline(rows), condition, self.table.rows, WARNING, self._rule, out))
+        return int(
+            sparse_kernel(start, timeline(rows), condition, self.sparse.arrays, WARNING, self._rule, out)
+        )
 
 
-def build(config: Config, resume_state: dict[str, Any] | None = None) -> RowDetector:
+def build(config: Config, resume_state: dict[str, Any] | None = None) -> SparseDetector:
     """Return the detector, with the state of `resume_state` if given."""
     return _Detector(config, resume_state)

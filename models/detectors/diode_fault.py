@@ -19,7 +19,7 @@ from models.channels import CHANNEL_ID
 from models.detecting import WARNING, DetectorSpec, EmissionArrays, timeline
 from models.devices import DeviceTable
 
-from ._base import RowDetector, require
+from ._base import require
 from ._slim import (
     CURRENTS,
     MOST_SAMPLES,
@@ -29,8 +29,8 @@ from ._slim import (
     in_state_c,
     lasting,
     levels,
-    slim_kernel,
 )
+from ._sparse import SparseDetector, sparse_kernel
 
 _LOW, _PILOT, _OFFERED = (CHANNEL_ID[name] for name in ("x.CP.Low.V", "x.CP.V", "Current.Offered"))
 
@@ -91,10 +91,11 @@ class Config:
         )
 
 
-class _Detector(RowDetector):
+class _Detector(SparseDetector):
     spec = SPEC
-    dtype: ClassVar[list[Any]] = SLIM_FIELDS
-    blank = SLIM_BLANK
+    version = 2
+    sparse_dtype: ClassVar[list[Any]] = SLIM_FIELDS
+    sparse_blank = SLIM_BLANK
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._config = config
@@ -124,9 +125,11 @@ class _Detector(RowDetector):
             rows.column(_PILOT),
             low - limit,
         )
-        return int(slim_kernel(start, timeline(rows), condition, self.table.rows, WARNING, self._rule, out))
+        return int(
+            sparse_kernel(start, timeline(rows), condition, self.sparse.arrays, WARNING, self._rule, out)
+        )
 
 
-def build(config: Config, resume_state: dict[str, Any] | None = None) -> RowDetector:
+def build(config: Config, resume_state: dict[str, Any] | None = None) -> SparseDetector:
     """Return the detector, with the state of `resume_state` if given."""
     return _Detector(config, resume_state)

@@ -14,9 +14,10 @@ from models.channels import CHANNEL_ID
 from models.detecting import CRITICAL, DetectorSpec, EmissionArrays, timeline
 from models.devices import DeviceTable
 
-from ._base import RowDetector, require
+from ._base import require
 from ._residual import condition
-from ._slim import MOST_SAMPLES, SLIM_BLANK, SLIM_FIELDS, lasting, slim_kernel
+from ._slim import MOST_SAMPLES, SLIM_BLANK, SLIM_FIELDS, lasting
+from ._sparse import SparseDetector, sparse_kernel
 
 SPEC = DetectorSpec(
     "residual_current_trip",
@@ -64,10 +65,11 @@ class Config:
         )
 
 
-class _Detector(RowDetector):
+class _Detector(SparseDetector):
     spec = SPEC
-    dtype: ClassVar[list[Any]] = SLIM_FIELDS
-    blank = SLIM_BLANK
+    version = 2
+    sparse_dtype: ClassVar[list[Any]] = SLIM_FIELDS
+    sparse_blank = SLIM_BLANK
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._limits_ma = float(config.dc_ma), float(config.ac_ma)
@@ -76,9 +78,9 @@ class _Detector(RowDetector):
 
     def _run(self, start: int, rows: ReadingBatch, devices: DeviceTable, out: EmissionArrays) -> int:
         found = condition(rows, *self._limits_ma)
-        return int(slim_kernel(start, timeline(rows), found, self.table.rows, CRITICAL, self._rule, out))
+        return int(sparse_kernel(start, timeline(rows), found, self.sparse.arrays, CRITICAL, self._rule, out))
 
 
-def build(config: Config, resume_state: dict[str, Any] | None = None) -> RowDetector:
+def build(config: Config, resume_state: dict[str, Any] | None = None) -> SparseDetector:
     """Return the detector, with the state of `resume_state` if given."""
     return _Detector(config, resume_state)
