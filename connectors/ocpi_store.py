@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from sqlalchemy import func, insert, select, update
@@ -134,6 +134,13 @@ class OcpiStore:
         with self._engine.connect() as db:
             found = db.execute(query).scalar()
         return None if found is None else read_json(found)
+
+    def tokens(self) -> Iterator[tuple[Row, int]]:
+        """Yield every Token object with its ``last_updated``, epoch ms."""
+        c = b.ocpi_tokens.c
+        with self._engine.connect() as db:
+            for body, updated_ms in db.execute(select(c.body, c.last_updated_ms).order_by(c.changed)):
+                yield read_json(body), int(updated_ms)
 
     def delivered(self, cdr_id: str, party: str) -> bool:
         """Return whether a partner has taken a bill."""

@@ -28,7 +28,7 @@ def with_bill(
 
     What was billed and is discarded is credited.
     """
-    row = msgspec.structs.replace(row, body=row.body | cashier.who(row, tx.payment))
+    row = msgspec.structs.replace(row, body=row.body | cashier.who(row, tx.payment, tx.cdr_token))
     sent = msgspec.msgpack.decode(tx.billed, type=Sale) if tx.billed else None
     known = verdict.begin_mwh is not None and verdict.end_mwh is not None and row.energy_mwh is not None
     discarded = (tx.decision or {}).get("decision") == "discard"
@@ -51,7 +51,9 @@ def with_bill(
         tx.revision,
         now_ns // NS_PER_MS,
     )
-    sale = msgspec.structs.replace(sale, at_start=tx.at_start, authorization_reference=tx.payment)
+    sale = msgspec.structs.replace(
+        sale, at_start=tx.at_start, authorization_reference=tx.payment, cdr_token=tx.cdr_token
+    )
     try:
         cdrs, price = cashier.bill(sale, sent)
     except TariffError as error:

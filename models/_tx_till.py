@@ -19,7 +19,7 @@ from .cashier import Cashier, TariffError, sale_of
 from .devices import DeviceTable
 from .ocpi_objects import write_json
 from .outputs import CdrRow, Publish, SessionRow
-from .payments import PaymentBook, PaymentWord
+from .payments import SETTLE, PaymentBook, PaymentWord
 from .topics import ROOT
 from .units import NS_PER_MS, NS_PER_S, wh_text
 
@@ -163,9 +163,15 @@ class Till:
                 now // NS_PER_MS,
             )
 
-    def paid(self, word: PaymentWord, now: int) -> None:
-        """Take in what a payment system says."""
+    def paid(self, word: PaymentWord, tx: Tx | None, now: int) -> None:
+        """Take in what a payment system says; `tx` is the transaction that it names, if it is known."""
         self._payments.take(word, now // NS_PER_MS)
+        place = None if self._cashier is None else self._cashier.plan.place(word.site)
+        if tx is None or tx.payment or word.action != SETTLE or place is None:
+            return
+        gross = tx.cost[2] if tx.billed else None
+        currency = str(place.biller.tariff.currency)
+        tx.payment = self._payments.adopt(word, tx.token_hash, gross, currency, now // NS_PER_MS)
 
     def asks_site(self, site: str) -> bool:
         """Return whether the prices of a site depend on what happens there when a session starts."""

@@ -59,8 +59,6 @@ class BillingPlan:
     places: Mapping[str, Place] = field(default_factory=dict)
     default: Place | None = None
     prices: PriceSeries | None = None
-    #: token hash -> OCPI ``cdr_token``, of tokens that eMSPs told us
-    tokens: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def place(self, site: str) -> Place | None:
         """Return what is known of a site."""
@@ -95,6 +93,7 @@ class Sale(msgspec.Struct, frozen=True, kw_only=True):
     made_ms: int
     at_start: dict[str, Any] | None = None  # what the site did when it began, where the price depends on it
     authorization_reference: str = ""
+    cdr_token: dict[str, str] | None = None  # as its eMSP told us, None: it is no partner's
 
 
 def sale_of(
@@ -183,22 +182,22 @@ class Cashier:
         again = msgspec.structs.replace(sent, revision=revision, made_ms=made_ms)
         return [self._row(again, old)]
 
-    def who(self, row: SessionRow, reference: str) -> dict[str, Any]:
-        """Return what partners see of a session beside its own fields: whose it is, and in which currency."""
+    def who(self, row: SessionRow, reference: str, partner: dict[str, str] | None) -> dict[str, Any]:
+        """Return what partners see of a session beside its own fields: whose it is, and in which currency.
+
+        `partner` is the token as its eMSP told us, None: it is no partner's.
+        """
         place = self.plan.place(row.site)
         if place is None:
             return {}
-        token = self._token(row.token_type, row.token_hash)
+        token = partner or self._token(row.token_type, row.token_hash)
         shown: dict[str, Any] = {"cdr_token": token, "auth_method": "WHITELIST"}
         if reference:
             shown |= {"auth_method": "AUTH_REQUEST", "authorization_reference": reference[:_SHORT]}
         return shown | {"currency": str(place.biller.tariff.currency)}
 
     def _token(self, kind: str, token_hash: str) -> dict[str, str]:
-        """Return the OCPI token behind a hash: as its eMSP told, else ours, with the hash for its number."""
-        known = self.plan.tokens.get(token_hash) if token_hash else None
-        if known is not None:
-            return dict(known)
+        """Return the OCPI token of one that no partner told us: ours, with the hash for its number."""
         uid = (token_hash or "unknown")[:_SHORT]
         return {
             "country_code": self.plan.country_code,
@@ -236,7 +235,7 @@ class Cashier:
             country_code=plan.country_code,
             party_id=plan.party_id,
             id=cdr_id(sale.site, sale.station, sale.transaction_id, sale.revision),
-            token=CdrToken.model_validate(self._token(sale.token_type, sale.token_hash)),
+            token=CdrToken.model_validate(sale.cdr_token or self._token(sale.token_type, sale.token_hash)),
             auth_method="AUTH_REQUEST" if sale.authorization_reference else "WHITELIST",
             authorization_reference=sale.authorization_reference[:_SHORT] or None,
             location=_location(place, sale),

@@ -111,7 +111,9 @@ def read_payment(body: Mapping[str, Any]) -> PaymentWord:
     if word.action not in (AUTHORIZE, SETTLE):
         raise DecodeError("payment", f"action {word.action!r}: expected authorize or settle")
     needs_amount = word.action == AUTHORIZE or word.status == "Settled"
-    if needs_amount and (word.amount is None or not re.fullmatch(r"[A-Z]{3}", word.currency)):
+    # a station's own settlement has no currency: it is that of its tariff
+    plain = word.action == SETTLE and word.station and not word.currency
+    if needs_amount and (word.amount is None or not (plain or re.fullmatch(r"[A-Z]{3}", word.currency))):
         raise DecodeError("payment", "amount and currency (ISO 4217) are needed")
     if word.action == AUTHORIZE and not word.station:
         raise DecodeError("payment", "station is needed: where the session is, or will begin")
@@ -196,9 +198,14 @@ class PaymentBook:
         return [msgspec.msgpack.encode(payment) for payment in self._all.values()]
 
     def take(self, word: PaymentWord, now_ms: int) -> Payment:
-        """Take in what a payment system says; a word that comes twice changes nothing."""
+        """Take in what a payment system says; a word that comes twice changes nothing.
+
+        What is settled under a reference that nobody authorised belongs to the payment of its transaction.
+        """
         key = (word.site, word.authorization_reference)
         payment = self._all.get(key)
+        if payment is None and word.action == SETTLE and word.transaction_id:
+            payment = next((p for p in self._all.values() if _of_transaction(p, word)), None)
         if payment is None:
             self._prune(now_ms)
             payment = self._all[key] = Payment(site=word.site, reference=word.authorization_reference)
@@ -231,6 +238,7 @@ class PaymentBook:
         payment.settled = None if word.amount is None else f"{word.amount:f}"
         payment.psp_reference, payment.settled_ms = word.psp_reference, now_ms
         payment.currency = payment.currency or word.currency
+        payment.station = payment.station or word.station
         payment.transaction_id = payment.transaction_id or word.transaction_id
         payment.problem = _unfit(payment, word)
 
@@ -245,6 +253,21 @@ class PaymentBook:
                 self.rows.append(payment.row(now_ms))
                 return payment.reference
         return ""
+
+    def adopt(self, word: PaymentWord, token: str, gross: str | None, currency: str, now_ms: int) -> str:
+        """Return the reference of the payment that a transaction was settled with, and note its bill."""
+        payment = self._all.get((word.site, word.authorization_reference))
+        if payment is None:
+            return ""
+        before = msgspec.structs.asdict(payment)
+        payment.token_hash = payment.token_hash or token
+        payment.currency = payment.currency or currency
+        if gross is not None:
+            payment.cost = gross
+            payment.problem = _differs(payment) if payment.state == SETTLED else payment.problem
+        if msgspec.structs.asdict(payment) != before:
+            self.rows.append(payment.row(now_ms))
+        return payment.reference
 
     def spent(self, site: str, reference: str, gross: str, currency: str, now_ms: int) -> None:
         """Note what a running session has cost; ask it to stop before its authorised amount is used up.
@@ -302,13 +325,19 @@ class PaymentBook:
             self._all.pop(key, None)
 
 
+def _of_transaction(payment: Payment, word: PaymentWord) -> bool:
+    """Return whether a payment is that of the transaction which a settlement names."""
+    place = (payment.site, payment.station, payment.transaction_id)
+    return place == (word.site, word.station or payment.station, word.transaction_id)
+
+
 def _unfit(payment: Payment, word: PaymentWord) -> str:
     """Return what does not fit about a settlement."""
     if word.status != "Settled":
         return f"not paid: {word.status.lower()}" if payment.cost else ""
     if payment.authorized is None:
         return "settled without an authorisation that we know"
-    if word.currency != payment.currency:
+    if word.currency and word.currency != payment.currency:
         return f"settled in {word.currency}, authorised in {payment.currency}"
     return _differs(payment)
 

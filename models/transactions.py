@@ -27,6 +27,8 @@ from .cashier import Cashier
 from .devices import DeviceTable
 from .errors import SnapshotError
 from .outputs import SessionRow
+from .partner_tokens import KIND as TOKEN
+from .partner_tokens import TokenBook, read_token
 from .payments import KIND as PAYMENT
 from .payments import read_payment
 from .records import Birth, Link, Operator, Record, Status, Transaction
@@ -71,6 +73,7 @@ class TransactionBook:
                 f"transactions have version {state['version']!r}, this program reads {VERSION}"
             )
         self._till = Till(cashier, config.cost_ns, state.get("till"))
+        self._tokens = TokenBook(state.get("tokens"))
         self._encoded: dict[Key, bytes] = {(row, tx): data for row, tx, data in state.get("all", [])}
         self._all: dict[Key, Tx] = {
             key: msgspec.msgpack.decode(data, type=Tx) for key, data in self._encoded.items()
@@ -156,6 +159,8 @@ class TransactionBook:
                 self._decide(record)
             elif record.topic == PAYMENT:
                 self._pay(record)
+            elif record.topic == TOKEN:
+                self._tokens.take(read_token(record.body))
         elif isinstance(record, Status):
             self._near.around.heard(record.station_row, record.evse_row)
             self._near.around.status(record)
@@ -212,6 +217,7 @@ class TransactionBook:
     def _began(self, key: Key, tx: Tx, order: int, now: int) -> None:
         """Fix what a start fixes: prices that depend on the site, the payment; tell the cost from now on."""
         self._till.match(tx, now)
+        self._whose(tx)
         if tx.at_start is None and self._till.asks_site(tx.site):
             others = [(k, o) for k, o in self._all.items() if o.site == tx.site and k != key]
             known = [(o, self._near.points_of(o, order)) for _, o in others]
@@ -219,6 +225,11 @@ class TransactionBook:
             tx.at_start = at_start(tx, known, evses)
         if not tx.cost_due_ns:
             self._schedule_cost(key, tx, now)
+
+    def _whose(self, tx: Tx) -> None:
+        """Note whose customer it is, as soon as it is known; after its bill it stays as billed."""
+        if tx.cdr_token is None and not tx.billed:
+            tx.cdr_token = self._tokens.find(tx.token_hash)
 
     def _new(self, key: Key, record: Transaction) -> Tx:
         tx = new_tx(record, self._devices)
@@ -252,8 +263,11 @@ class TransactionBook:
         """Take in what a payment system says, and let the running transactions of its station look for it."""
         word = read_payment(record.body)
         now = record.at.effect_ns
-        self._till.paid(word, now)
         station = self._devices.find_station(word.site, word.station)
+        key = (station, word.transaction_id)
+        self._till.paid(word, self._all.get(key), now)
+        if key in self._all:
+            self._dirty.add(key)
         for key, tx in self._all.items():
             if key[0] == station and not tx.payment and not tx.final:
                 self._till.match(tx, now)
@@ -348,6 +362,7 @@ class TransactionBook:
             return
         tx.body = body
         tx.revision += 1
+        self._whose(tx)
         row = session_row(tx, verdict, now_ns)
         self._out.append(self._till.bill(tx, verdict, row, self._devices, now_ns))
 
@@ -366,6 +381,7 @@ class TransactionBook:
             "all": [(row, tx, data) for (row, tx), data in self._encoded.items()],
             "around": self._near.around.snapshot(),
             "till": self._till.snapshot(),
+            "tokens": self._tokens.snapshot(),
             "gone": [[row, tx, *known] for (row, tx), known in self._gone.items()],
         }
 

@@ -78,6 +78,10 @@ class Config(sections.Section):
         """Return the routes as `models.topics` takes them."""
         return [Route(route.pattern, route.dialect) for route in self.routes]
 
+    def token_salts(self) -> tuple[str, ...]:
+        """Return what dialects put before a token when they hash it."""
+        return tuple(sorted({str(o["token_salt"]) for o in self.dialects.values() if o.get("token_salt")}))
+
     def dialect_options(self) -> dict[str, dict[str, Any]]:
         """Return the options of each dialect that has any."""
         return {name: dict(options) for name, options in self.dialects.items()}

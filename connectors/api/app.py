@@ -173,7 +173,7 @@ def _add_billing(app: FastAPI, page: Page, reader: BillingReader, desk: Desk, se
     app.include_router(payments_router(reader, gate, desk.publish))
     add_console(app, MoneyPages(page, reader), reader, desk.record, gate.now_ms)
     if settings.ocpi is not None:
-        app.mount("/ocpi", create_ocpi(settings.ocpi, reader, desk.store, limit, strangers))
+        app.mount("/ocpi", create_ocpi(settings.ocpi, reader, desk.store, desk.publish, limit, strangers))
     return gate
 
 

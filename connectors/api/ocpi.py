@@ -17,6 +17,8 @@ from connectors.billing_reader import BillingReader, Row
 from connectors.ocpi_store import OcpiStore, token_of
 from models.errors import ChargestreamError
 from models.ocpi_objects import VERSIONS, VersionProblem, cdr_as, read_json, session_as, session_of, tariff_as
+from models.partner_tokens import TOPIC as TOKEN_TOPIC
+from models.partner_tokens import token_message
 
 from .auth import RateLimit, slow_down
 from .ocpi_credentials import Credentials
@@ -53,10 +55,11 @@ def create_ocpi(
     settings: OcpiSettings,
     reader: BillingReader,
     store: Callable[[], OcpiStore],
+    publish: Callable[[str, Row], None],
     limit: RateLimit,
     strangers: RateLimit,
 ) -> FastAPI:
-    """Return the application to mount at ``/ocpi``."""
+    """Return the application to mount at ``/ocpi``; `publish` takes a topic and a body."""
     app = FastAPI(title="chargestream OCPI", version="2.3.0", docs_url=None, redoc_url=None)
 
     def party(request: Request) -> Row:
@@ -73,13 +76,17 @@ def create_ocpi(
         slow_down(limit.wait_s(found["name"]))
         return found
 
+    def tell(token: Row, last_updated_ms: int) -> None:
+        """Have the flow know whose token it is."""
+        publish(TOKEN_TOPIC, token_message(token, last_updated_ms, settings.token_salts))
+
     asking = Annotated[Row, Depends(party)]
     _add_errors(app)
     _add_versions(app, settings, asking)
     Credentials(settings, store).add(app, asking)
     _add_bills(app, settings, reader, asking)
     _add_tariffs(app, settings, reader, asking)
-    add_tokens(app, store, asking)
+    add_tokens(app, store, tell, asking)
     return app
 
 

@@ -38,8 +38,10 @@ class Token(BaseModel):
     last_updated: dt.datetime
 
 
-def add_tokens(app: FastAPI, store: Callable[[], OcpiStore], asking: Any) -> None:
-    """Add the addresses; `asking` is the dependency that yields the partner."""
+def add_tokens(
+    app: FastAPI, store: Callable[[], OcpiStore], tell: Callable[[Row, int], None], asking: Any
+) -> None:
+    """Add the addresses; `asking` yields the partner, `tell` tells the flow of a token."""
     path = "/{version}/tokens/{country_code}/{party_id}/{uid}"
 
     @app.get(path, response_model=Envelope, responses=ANSWERS)
@@ -58,7 +60,7 @@ def add_tokens(app: FastAPI, store: Callable[[], OcpiStore], asking: Any) -> Non
     ) -> Response:  # fmt: skip
         """Store a token."""
         _own(party, country_code, party_id)
-        return _stored(store(), token, (country_code, party_id, uid, type_))
+        return _stored(store(), tell, token, (country_code, party_id, uid, type_))
 
     @app.patch(path, response_model=Envelope, responses=ANSWERS)
     def patch(
@@ -75,7 +77,7 @@ def add_tokens(app: FastAPI, store: Callable[[], OcpiStore], asking: Any) -> Non
             token = Token.model_validate(held | change)
         except ValidationError as error:
             raise HTTPException(400, f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
-        return _stored(store(), token, (country_code, party_id, uid, type_))
+        return _stored(store(), tell, token, (country_code, party_id, uid, type_))
 
 
 def _own(party: Row, country_code: str, party_id: str) -> None:
@@ -92,7 +94,9 @@ def _held(store: OcpiStore, country_code: str, party_id: str, uid: str, type_: s
     return found
 
 
-def _stored(store: OcpiStore, token: Token, key: tuple[str, str, str, str]) -> Response:
+def _stored(
+    store: OcpiStore, tell: Callable[[Row, int], None], token: Token, key: tuple[str, str, str, str]
+) -> Response:
     said = (token.country_code, token.party_id, token.uid, token.type)
     if tuple(part.upper() for part in said) != tuple(part.upper() for part in key):
         raise HTTPException(400, "the token is another one than its address says")
@@ -105,4 +109,5 @@ def _stored(store: OcpiStore, token: Token, key: tuple[str, str, str, str]) -> R
     names = dict(zip(("country_code", "party_id", "uid"), (part.upper() for part in said[:3]), strict=True))
     updated_ms = int(updated.timestamp() * 1000)
     store.put_token(body | names, write_json(body).decode(), updated_ms)
+    tell(body | names, updated_ms)
     return envelope(None)

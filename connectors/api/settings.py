@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ class OcpiSettings:
         ISO 4217; of sessions that do not say theirs.
     insecure : bool
         Talk to partners without TLS: for tests and closed networks.
+    token_salts : tuple of str
+        What dialects put before a token when they hash it.
     """
 
     country_code: str
@@ -34,6 +36,7 @@ class OcpiSettings:
     public_url: str = ""
     currency: str = "EUR"
     insecure: bool = False
+    token_salts: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -279,6 +279,8 @@ class FleetConfig:
         Time between periodic transaction updates, s.
     ambient_c, ambient_swing_c : float
         Mean and amplitude of the outdoor temperature over the day, °C.
+    step_s : float
+        Longest step of the physics, s: cars come, and powers change, on its grid.
     transport : TransportConfig
     """
 
@@ -289,6 +291,7 @@ class FleetConfig:
     tx_periodic_s: float = 900.0
     ambient_c: float = 14.0
     ambient_swing_c: float = 6.0
+    step_s: float = 10.0
     transport: TransportConfig = field(default_factory=TransportConfig)
 
     def __post_init__(self) -> None:
@@ -298,6 +301,7 @@ class FleetConfig:
         )
         _check(0 <= self.busy_at_start <= 1, "fleet", "busy_at_start", self.busy_at_start, "0 to 1")
         _check(0.01 <= self.stay_scale <= 100, "fleet", "stay_scale", self.stay_scale, "0.01 to 100")
+        _check(0.1 <= self.step_s <= 60, "fleet", "step_s", self.step_s, "0.1 to 60 s")
         _check(self.tx_periodic_s >= 10, "fleet", "tx_periodic_s", self.tx_periodic_s, "at least 10 s")
         for names in (
             [site.site for site in self.sites],

@@ -22,7 +22,6 @@ from .wire import Wire
 
 _JITTER_MS = 12
 _DAY_MS = 86_400_000
-_MAX_TICK_MS = 10_000
 
 
 class Fleet:
@@ -92,10 +91,11 @@ class Fleet:
         batch_ms = [round(node.batch_s * 1000) for node in nodes]
         self.tick_ms = math.gcd(*sample_ms, *batch_ms)
         # ramps and starts should fall between samples, so the physics is finer than slow samples
+        most = round(self.config.step_s * 1000)
         self.tick_ms = next(
             self.tick_ms // n
             for n in range(1, self.tick_ms + 1)
-            if self.tick_ms % n == 0 and self.tick_ms // n <= _MAX_TICK_MS
+            if self.tick_ms % n == 0 and self.tick_ms // n <= most
         )
         if self.tick_ms < 100:
             raise ConfigError(

@@ -73,7 +73,13 @@ def settings(config: Config) -> ApiSettings:
 
     own = config.ocpi
     ocpi = OcpiSettings(
-        own.country_code, own.party_id, own.business_name, own.public_url, own.currency, own.insecure
+        own.country_code,
+        own.party_id,
+        own.business_name,
+        own.public_url,
+        own.currency,
+        own.insecure,
+        config.token_salts(),
     )
     images = None
     if config.firmware.root_file:

@@ -1,10 +1,17 @@
-"""Invite, list and disconnect partners over OCPI; the token of an invitation lets a partner register."""
+"""Invite, list and disconnect partners over OCPI; tell the flow anew of the tokens that they pushed."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+_PATIENCE_S: Final = 60.0
+
+if TYPE_CHECKING:
+    from connectors.ocpi_store import OcpiStore
+    from pipeline.config import Config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,9 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     invite = actions.add_parser("invite", help="print a registration token for a partner, this once")
     listing = actions.add_parser("list", help="list partners, one JSON object a line")
     revoke = actions.add_parser("revoke", help="disconnect a partner at once")
+    tokens = actions.add_parser("tell-tokens", help="tell the flow of every token anew: of a new data folder")
     for sub in (invite, revoke):
         sub.add_argument("name", help="our name for the partner")
-    for sub in (invite, listing, revoke):
+    for sub in (invite, listing, revoke, tokens):
         sub.add_argument("--config", metavar="FILE", type=Path, help="TOML file; without it the defaults")
         sub.add_argument("--ledger", metavar="URL", help="instead of the configured ledger")
 
@@ -42,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
             if not store.revoke(args.name, now_ms):
                 raise ConfigError(f"there is no partner {args.name!r} to disconnect: chargestream ocpi list")
             print(f"{args.name} disconnected")
+        elif args.action == "tell-tokens":
+            print(f"{_tell(store, config)} tokens told")
         else:
             for party in store.parties():
                 secret = ("token_sha256", "their_token")
@@ -49,3 +59,35 @@ def run(args: argparse.Namespace) -> int:
     finally:
         writer.close()
     return 0
+
+
+def _tell(store: OcpiStore, config: Config) -> int:
+    """Publish every token that partners pushed, over the broker; return how many.
+
+    Raises
+    ------
+    RetryLater
+        If the broker does not take them.
+    """
+    import time
+
+    import msgspec
+
+    from connectors.mqtt import Publisher
+    from models.errors import RetryLater
+    from models.outputs import Publish
+    from models.partner_tokens import TOPIC, token_message
+    from pipeline.ingest import mqtt_settings
+
+    salts = config.token_salts()
+    messages = [
+        Publish(topic=TOPIC, payload=msgspec.json.encode(token_message(token, last_updated_ms, salts)))
+        for token, last_updated_ms in store.tokens()
+    ]
+    publisher = Publisher(mqtt_settings(config, f"-ocpi-{time.time_ns():x}"))
+    try:
+        if publisher.publish(messages, _PATIENCE_S):
+            raise RetryLater("the broker refused some tokens; see its log, then run it again")
+    finally:
+        publisher.close()
+    return len(messages)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -31,6 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fleet.add_argument("--seed", metavar="S", type=int, default=1, help="same seed, same fleet (default: 1)")
     fleet.add_argument("--sample", metavar="10s", type=duration_s, default=10.0, help="sample period")
     fleet.add_argument("--batch", metavar="30s", type=duration_s, default=30.0, help="time between messages")
+    fleet.add_argument(
+        "--heartbeat", metavar="120s", type=duration_s, default=120.0, help="time between heartbeats"
+    )
+    fleet.add_argument(
+        "--step", metavar="10s", type=duration_s, default=10.0, help="longest step of the physics, up to 60s"
+    )
     fleet.add_argument("--shape", metavar="ROWSxCHANNELS", help="plain fleet for benchmarks, such as 60x10")
     fault = parser.add_argument_group("faults")
     fault.add_argument(
@@ -85,9 +92,15 @@ def _config(args: argparse.Namespace) -> FleetConfig:
             return fleets.bench_fleet(max(1, round(args.rate * rows)), rows=rows, channels=channels)
         evses = min(1000, max(1, (args.readings or 60_000) // (rows * 4)))
         return fleets.bench_fleet(evses, rows=rows, channels=channels)
-    return fleets.mixed_fleet(
-        args.stations, args.seed, evses=args.evses, sample_s=args.sample, batch_s=max(args.batch, args.sample)
+    fleet = fleets.mixed_fleet(
+        args.stations,
+        args.seed,
+        evses=args.evses,
+        sample_s=args.sample,
+        batch_s=max(args.batch, args.sample),
+        hb_s=args.heartbeat,
     )
+    return dataclasses.replace(fleet, step_s=args.step)
 
 
 def _shape(text: str) -> tuple[int, int]:

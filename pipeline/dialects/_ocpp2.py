@@ -1,4 +1,4 @@
-"""OCPP 2.0.1: transaction events and notified events."""
+"""OCPP 2.0.1: transaction events and notified events; settlements of OCPP 2.1."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import msgspec
 
 from models import batch as b
 from models.errors import DecodeError
+from models.payments import KIND as PAYMENT
+from models.payments import SETTLE, read_payment
 
 from . import _ocpp_types as t
 from ._ocpp_calls import Call, mrec_codes
@@ -15,6 +17,7 @@ from ._ocpp_meter import BEGIN, END, Samples, read_samples
 
 _TRANSACTION: Final = msgspec.json.Decoder(t.TransactionEvent)
 _NOTIFY: Final = msgspec.json.Decoder(t.NotifyEvent)
+_SETTLEMENT: Final = msgspec.json.Decoder(t.NotifySettlement)
 
 #: Variables that are true while something is wrong: false says that it is over.
 _TRUE_IS_WRONG: Final = frozenset({"Problem", "Tripped", "Operated"})
@@ -130,3 +133,23 @@ def _put_event(call: Call, event: t.EventData, at: int, taxonomy: str, code: str
 
 def _named(part: Any) -> str:
     return f"{part.name}[{part.instance}]" if part.instance else str(part.name)
+
+
+def notify_settlement(call: Call) -> None:
+    """Put what a payment terminal at the station settled, as the word of a payment system."""
+    body: t.NotifySettlement = call.read(_SETTLEMENT)
+    t.time_ns(body.settlement_time)  # a settlement without a time is none
+    site, station = call.name.split("/", 1)
+    word = {
+        "action": SETTLE,
+        "site": site,
+        "station": station,
+        "authorization_reference": body.psp_ref,
+        "psp_reference": body.psp_ref,
+        "transaction_id": body.transaction_id,
+        "status": body.status,
+        "amount": str(body.settlement_amount),
+    }
+    read_payment(word)
+    call.out.head(b.OPERATOR)
+    call.out.operator(topic=PAYMENT, body={name: value for name, value in word.items() if value is not None})

@@ -264,6 +264,16 @@ class NotifyEvent(Wire):
     event_data: list[EventData]
 
 
+class NotifySettlement(Wire):
+    """``NotifySettlement`` of OCPP 2.1, but receipt and VAT data, which are no business of ours."""
+
+    psp_ref: Annotated[str, Meta(min_length=1, max_length=255)]
+    status: Name
+    settlement_amount: WholeNumber | float
+    settlement_time: Name
+    transaction_id: Annotated[str, Meta(max_length=255)] | None = None
+
+
 class Wrapped(Struct):
     """A message in the wrapped form."""
 

@@ -19,6 +19,8 @@ from models.errors import ConfigError, DecodeError
 from models.finding_actions import KIND, read_action
 from models.inspections import KIND as MAINTENANCE
 from models.inspections import is_inspection, read_inspection
+from models.partner_tokens import KIND as TOKEN
+from models.partner_tokens import read_token
 from models.payments import KIND as PAYMENT
 from models.payments import read_payment
 from models.records import Connector, EvseInventory, Meter
@@ -292,6 +294,8 @@ def _operator(message: Message, body: dict[str, Any], out: Sink) -> None:
         read_action(body)
     elif message.topic.rest == PAYMENT:
         read_payment(body)
+    elif message.topic.rest == TOKEN:
+        read_token(body)
     elif message.topic.rest in _COMMAND_KINDS:
         read_request(message.topic.rest, body)
     elif message.topic.rest == MAINTENANCE and is_inspection(body):

@@ -1,4 +1,4 @@
-"""OCPP-J 1.6 and 2.0.1 that a gateway carries over MQTT, listened to: nothing of a station is ever answered.
+"""OCPP-J 1.6 and 2.0.1 (and settlements of 2.1) that a gateway carries over MQTT; no station is answered.
 
 Two forms: ``raw`` (topics ``<csId>/in`` and ``<csId>/out``, OCPP-J arrays) and ``wrapped`` (topics
 ``<prefix>/in/<version>/<csId>`` and ``<prefix>/out/...``, objects with type, id, action, request and
@@ -40,6 +40,7 @@ _HANDLERS: Final[dict[str, Callable[[Call], None]]] = {
     "StopTransaction": _ocpp16.stop_transaction,
     "TransactionEvent": _ocpp2.transaction_event,
     "NotifyEvent": _ocpp2.notify_event,
+    "NotifySettlement": _ocpp2.notify_settlement,
 }
 #: Calls whose record needs something from the answer.
 _ANSWERED: Final[dict[str, tuple[str, Callable[[Call], dict[str, Any]]]]] = {

@@ -36,7 +36,7 @@ from ._tree import ROOT
 REASONS = {
     "needs a running service": {"maintenance"},
     "runs until stopped": {"run", "ingest", "worker", "egress", "api", "demo"},
-    "needs a broker": {"record", "simulate", "finding", "load", "campaign", "command"},
+    "needs a broker": {"record", "simulate", "finding", "load", "campaign", "command", "ocpi"},
     "serves until stopped": {"firmware"},
     "needs servers": {"drill", "notify", "reactions"},
     "takes minutes": {"bench", "drill", "export", "reconcile", "replay", "score", "simulate"},

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Iterator
 from decimal import Decimal
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ import pytest
 from connectors.api.settings import ApiSettings, OcpiSettings
 from connectors.billing_writer import BillingWriter
 from connectors.ledger import Ledger
+from connectors.mqtt import Publisher
 from connectors.ocpi_client import OcpiClient
 from connectors.ocpi_store import OcpiStore, token_of
+from connectors.outbox import OutboxReader
 from models.billing_rows import CostRow
 from models.errors import ConfigError, RetryLater
 from models.ocpi_objects import (
@@ -31,6 +34,7 @@ from models.ocpi_objects import (
     tariff_as,
     write_json,
 )
+from models.outputs import Publish
 from pipeline.cli import main
 from pipeline.egress_ocpi import OcpiSink
 from pipeline.egress_sinks import Record
@@ -38,7 +42,7 @@ from pipeline.egress_sinks import Record
 from ._api_client import Client
 from ._ledger_records import blob, cdr, session, tariff
 
-OWN = OcpiSettings("DE", "ABC", "Operator", insecure=True, currency="EUR")
+OWN = OcpiSettings("DE", "ABC", "Operator", insecure=True, currency="EUR", token_salts=("pepper",))
 TOKEN = {"country_code": "NL", "party_id": "TNM", "uid": "012345", "type": "RFID", "contract_id": "C1"}
 
 
@@ -262,7 +266,18 @@ def test_sessions_and_tariffs_are_sent(ledger: Ledger, client: Client, partner: 
     assert newer["tax_included"] == "YES"
 
 
-def test_partners_tell_us_their_tokens(client: Client, partner: Partner) -> None:
+def published(folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Return what the API told the flow."""
+    outbox = OutboxReader(folder / "outbox" / "api.db")
+    blobs = [data for _, _, data in outbox.read("publish", 0, 100)]
+    outbox.close()
+    messages = [m for data in blobs for m in msgspec.msgpack.decode(data, type=list[Publish])]
+    return [(m.topic, msgspec.json.decode(m.payload)) for m in messages]
+
+
+def test_partners_tell_us_their_tokens(
+    client: Client, partner: Partner, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     connect(client, partner)
     path = "/ocpi/2.2.1/tokens/NL/TNM/012345"
     token = TOKEN | {
@@ -272,6 +287,9 @@ def test_partners_tell_us_their_tokens(client: Client, partner: Partner) -> None
     assert client.get(path).status_code == 404
     assert client("PUT", path, json=token).status_code == 200
     assert data(client, path, type="RFID")["visual_number"] == "1-2"
+    told = published(tmp_path)
+    assert [(topic, body["token"]) for topic, body in told] == [("evt/v1/_op/token", TOKEN)]
+    assert sha256(b"pepper012345").hexdigest() in told[0][1]["hashes"]
     change = {"valid": False, "last_updated": "2026-01-03T00:00:00Z"}
     assert client("PATCH", path, json=change).status_code == 200
     assert data(client, path.lower())["valid"] is False
@@ -282,6 +300,11 @@ def test_partners_tell_us_their_tokens(client: Client, partner: Partner) -> None
     assert client("PUT", path, json=token | {"uid": "9"}).status_code == 400
     assert client("PUT", path, json=token | {"last_updated": "0001-01-01"}).status_code == 400
     assert client("PUT", "/ocpi/2.2.1/tokens/NL/XYZ/1", json=token).status_code == 404
+    sent: list[Publish] = []
+    monkeypatch.setattr(Publisher, "publish", lambda _, messages, timeout_s: sent.extend(messages))
+    assert main(["ocpi", "tell-tokens", "--ledger", url]) == 0
+    again = msgspec.json.decode(sent[0].payload)
+    assert (len(sent), again["token"], again["last_updated"]) == (1, TOKEN, 1_767_398_400_000)
 
 
 def record(*rows: Any) -> Record:

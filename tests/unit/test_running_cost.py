@@ -11,10 +11,14 @@ import pytest
 from models.billing_rows import PaymentRow
 from models.cashier import BillingPlan, Cashier, Place
 from models.dynamic import Biller
+from models.errors import DecodeError
 from models.tariffs import read
 from models.transactions import TransactionConfig
 from models.units import NS_PER_S
+from pipeline.dialects.ocpp_j import build
 from tests.transaction_log import BEGIN, END, HOUR, MINUTE, SECOND, T0, TxLog, charge, log_of, run_all
+
+from .test_ocpp_j import send
 
 ENERGY: dict[str, Any] = {
     "id": "E", "currency": "EUR",
@@ -188,6 +192,46 @@ def test_a_settlement_that_fits_its_bill_is_without_a_problem() -> None:
     last = last_payment(got.payments)
     assert (last.state, last.settled, last.cost, last.problem) == ("settled", "5.50", "5.50", "")
     assert not [p for p in got.publishes if "command" in p.topic]
+
+
+def settled(**body: Any) -> dict[str, Any]:
+    """Return what the dialect makes of a station's NotifySettlement."""
+    call = {"pspRef": "psp-7", "status": "Settled", "settlementTime": "2026-06-10T05:30:05Z"}
+    call |= {"settlementAmount": 5.5, "transactionId": "a"} | body
+    sink = send(build({}), [2, "m1", "NotifySettlement", call], node="cp")
+    [told] = sink.of("operator")
+    assert told["topic"] == "payment"
+    return told["body"] | {"site": "s"}  # the route of this test's station names the node as site
+
+
+@pytest.mark.parametrize("authorised", [True, False])
+@pytest.mark.parametrize("when", [BEGIN + 5 * MINUTE, END + HOUR])
+@pytest.mark.parametrize(("amount", "problem"), [(5.5, ""), (5.4, "settled 5.4, the session costs 5.50")])
+def test_what_a_station_settled_belongs_to_its_transaction(
+    authorised: bool, when: int, amount: float, problem: str
+) -> None:
+    log = charging()
+    if authorised:
+        pay(log, BEGIN - MINUTE, action="authorize", amount="40.00", station="cp", evse=1)
+    for t in (when, when + SECOND):  # told twice
+        log.messages.append((t, "evt/v1/_op/payment", settled(settlementAmount=amount)))
+    log.until(END + HOUR + MINUTE)
+    got = run_all(log.frame(), cuts=(20, 70, 90), restore=True, cashier=cashier())
+    last = last_payment(got.payments)
+    assert (last.state, last.problem, last.cost) == ("settled", problem, "5.50")
+    assert (last.transaction_id, last.psp_reference, last.currency) == ("a", "psp-7", "EUR")
+    assert last.authorization_reference == ("ref-1" if authorised else "psp-7")
+
+
+def test_a_settlement_that_breaks_the_rules_is_dead() -> None:
+    for body in (
+        {"status": "Lost"},
+        {"settlementTime": "soon"},
+        {"pspRef": ""},
+        {"pspRef": "4111111111111111"},
+    ):
+        with pytest.raises(DecodeError):
+            settled(**body)
 
 
 @pytest.mark.parametrize(
