@@ -12,7 +12,9 @@ from ._tx_registers import RegisterTracks
 from ._tx_schedule import Key
 from ._tx_state import Point, Tx
 from .devices import DeviceTable
+from .held_back import HeldSpans, HeldWord
 from .signed_values import Signatures
+from .units import NS_PER_MS
 
 END: Final = int(np.iinfo(np.int64).max)
 
@@ -35,6 +37,7 @@ class Gathered:
     ) -> None:
         self.registers = RegisterTracks(state.get("registers"))
         self.around = Around(state.get("around"))
+        self.held = HeldSpans(state.get("held"))
         self.by_evse: dict[int, list[Key]] = {}
         self._all, self._signatures = everything, signatures
 
@@ -75,9 +78,21 @@ class Gathered:
         if tx.over and self._signatures is not None:
             self._signatures.check(tx, self.around.serial(tx))
 
+    def hold(self, word: HeldWord, devices: DeviceTable) -> list[tuple[Key, Tx]]:
+        """Note that an EVSE is held back, or no longer; return judged transactions that it concerns."""
+        evse = devices.find_evse(devices.find_station(word.site, word.station), word.evse)
+        if evse < 0:
+            return []
+        time_ns = word.from_ms * NS_PER_MS
+        self.held.take(evse, time_ns, word.held)
+        near = [(key, self._all[key]) for key in self.by_evse.get(evse, [])[-2:]]
+        return [(key, tx) for key, tx in near if tx.final and tx.end_ns is not None and time_ns < tx.end_ns]
+
     def look_aside(self, key: Key, tx: Tx) -> None:
         """Note what the other transactions of its EVSE, its plugs and the reading before it say."""
         tx.plugged_ns = self.around.plugged_ns(tx)
+        if tx.end_ns is not None:
+            tx.held = self.held.within(tx.evse_row, tx.begins_ns, tx.end_ns)
         read = self.registers.before(tx.evse_row, tx.begins_ns)
         others = [other for _, other in self.others(key, tx)]
         look_around(tx, others, None if read is None else Point(*read), self.around.meter_since(tx))

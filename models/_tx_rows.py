@@ -64,7 +64,9 @@ def differs(tx: Tx, verdict: Verdict) -> bool:
     """Return whether what bills has changed since it was put out."""
     new, old = session_body(tx, verdict), tx.body
     names = ("energy_wh", "begin_wh", "end_wh", "start", "end", "flags")
-    return bool(old) and any(new[name] != old.get(name) for name in names)
+    if not old:
+        return False
+    return any(new[name] != old.get(name) for name in names) or new["held"] != old.get("held", [])
 
 
 def _ms(time_ns: int | None) -> int | None:
@@ -101,6 +103,7 @@ def session_body(tx: Tx, v: Verdict) -> dict[str, Any]:
         "token_type": tx.token_type,
         "token_hash": tx.token_hash,
         "charging_states": [[_ms(t), word] for t, word in tx.states],
+        "held": [[_ms(begin), _ms(end)] for begin, end in tx.held],
         "registers": [[_ms(p.time_ns), _wh(p.reg_mwh)] for p in tx.points],
         "signed": tx.signed,
         "signed_state": None if tx.proof is None else tx.proof["verdict"],

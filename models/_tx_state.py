@@ -160,6 +160,7 @@ class Tx(msgspec.Struct, kw_only=True):
     cost: list[Any] = []  # energy and totals as told last
     payment: str = ""  # authorization reference of the payment that it was authorised with
     cdr_token: dict[str, str] | None = None  # as its eMSP told us, None: it is no partner's
+    held: list[tuple[int, int]] = []  # spans in which load management held its EVSE below 6 A
     at_start: dict[str, Any] | None = None  # what the site did, where its prices depend on it
     due_ns: int = 0  # journaled time at which it is looked at again, 0 = never
     state: str = OPEN

@@ -19,6 +19,7 @@ from .cashier import Cashier, TariffError, sale_of
 from .devices import DeviceTable
 from .ocpi_objects import write_json
 from .outputs import CdrRow, Publish, SessionRow
+from .partner_tokens import TokenBook
 from .payments import SETTLE, PaymentBook, PaymentWord
 from .topics import ROOT
 from .units import NS_PER_MS, NS_PER_S, wh_text
@@ -51,9 +52,18 @@ class Till:
         A running cost is told at most this often, journaled time; 0: never.
     payments : list of bytes, optional
         What `snapshot` returned.
+    tokens : dict, optional
+        What `tokens` saved.
     """
 
-    def __init__(self, cashier: Cashier | None, every_ns: int, payments: list[bytes] | None = None) -> None:
+    def __init__(
+        self,
+        cashier: Cashier | None,
+        every_ns: int,
+        payments: list[bytes] | None = None,
+        tokens: dict[str, bytes] | None = None,
+    ) -> None:
+        self.tokens = TokenBook(tokens)
         self._cashier, self._every_ns = cashier, every_ns
         self._payments = PaymentBook(payments)
         self._takings = Takings()
@@ -93,8 +103,13 @@ class Till:
                 self._payments.billed(tx.site, tx.payment, gross, currency, now // NS_PER_MS)
         return row
 
-    def running(self, tx: Tx, verdict: Verdict, devices: DeviceTable, now: int) -> None:
-        """Tell what a transaction would cost if it ended now, if that is another amount than told last."""
+    def running(
+        self, tx: Tx, verdict: Verdict, held: list[tuple[int, int]], devices: DeviceTable, now: int
+    ) -> None:
+        """Tell what a transaction would cost if it ended now, if that is another amount than told last.
+
+        `held` are the spans (ns) in which its EVSE was held back until now.
+        """
         begin, end = verdict.begin_mwh, verdict.end_mwh
         known = begin is not None and end is not None and verdict.energy_mwh is not None
         if self._cashier is None or not known or verdict.start_ns is None:
@@ -109,6 +124,7 @@ class Till:
             "start": verdict.start_ns // NS_PER_MS,
             "end": max(end_ns, verdict.start_ns) // NS_PER_MS,
             "charging_states": [[t // NS_PER_MS, word] for t, word in tx.states],
+            "held": [[a // NS_PER_MS, b // NS_PER_MS] for a, b in held],
             "signed": [],
         }
         points = [(p.time_ns // NS_PER_MS, p.reg_mwh) for p in tx.points]
@@ -162,6 +178,11 @@ class Till:
                 tx.start_ns // NS_PER_MS,
                 now // NS_PER_MS,
             )
+
+    def whose(self, tx: Tx) -> None:
+        """Note whose customer it is, as soon as it is known; after its bill it stays as billed."""
+        if tx.cdr_token is None and not tx.billed:
+            tx.cdr_token = self.tokens.find(tx.token_hash)
 
     def paid(self, word: PaymentWord, tx: Tx | None, now: int) -> None:
         """Take in what a payment system says; `tx` is the transaction that it names, if it is known."""

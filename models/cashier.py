@@ -119,6 +119,8 @@ def sale_of(
         for i, (t, activity) in enumerate(told)
         if i == 0 or activity != told[i - 1][1]
     ]
+    if body.get("held"):
+        spans = _held_back(spans, body["held"])
     return Sale(
         site=body["site"],
         station=body["station"],
@@ -136,6 +138,18 @@ def sale_of(
         signed=body["signed"],
         made_ms=made_ms,
     )
+
+
+def _held_back(spans: list[tuple[int, str]], held: list[list[int]]) -> list[tuple[int, str]]:
+    """Return the activities; waiting under a limit below 6 A is the station's, not the vehicle's."""
+    made: list[tuple[int, str]] = []
+    for t in sorted({t for t, _ in spans} | {t for span in held for t in span}):
+        activity = next((word for since, word in reversed(spans) if since <= t), CHARGING)
+        if activity == SUSPENDED_EV and any(begin <= t < end for begin, end in held):
+            activity = SUSPENDED_EVSE
+        if activity != (made[-1][1] if made else CHARGING):
+            made.append((t, activity))
+    return made
 
 
 class Cashier:

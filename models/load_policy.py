@@ -13,7 +13,9 @@ from .channels import CHANNEL_ID
 from .command_states import is_open
 from .command_types import LOAD, SAFETY, Ask
 from .devices import DeviceTable
+from .held_back import HeldTeller
 from .load import LimitAsk, SiteLoad
+from .load_rows import LimitRow
 from .load_settings import SiteSettings
 from .outputs import CommandRow
 from .policies import Desk, Policy
@@ -69,6 +71,7 @@ class LoadPolicy(Policy):
         self._sites: dict[str, SiteLoad] = {}
         self._boots: dict[int, int] = {int(node): boot for node, boot in state.get("boots", {}).items()}
         self._last_ms: int = state.get("last_ms", 0)
+        self._held = HeldTeller(state.get("held"))
         #: managed EVSE rows of the shard -> name of the site; whether it is the site's meter
         self._mine: dict[int, tuple[str, bool]] = {}
         self._seen = 0
@@ -80,7 +83,12 @@ class LoadPolicy(Policy):
     def snapshot(self) -> dict[str, Any]:
         """Return the whole state as plain data."""
         sites = {name: site.snapshot() for name, site in sorted(self._sites.items())}
-        return {"sites": sites, "boots": dict(self._boots), "last_ms": self._last_ms}
+        return {
+            "sites": sites,
+            "boots": dict(self._boots),
+            "last_ms": self._last_ms,
+            "held": self._held.snapshot(),
+        }
 
     def due_ms(self) -> int | None:
         """Return the next second, when there is anything to manage."""
@@ -138,7 +146,7 @@ class LoadPolicy(Policy):
             for ask in outcome.asks:
                 desk.ask(_command(name, ask))
             for limit in outcome.limits:
-                desk.report("limits", limit)
+                self._report(limit, desk)
             for load in outcome.loads:
                 desk.report("loads", load)
 
@@ -181,10 +189,16 @@ class LoadPolicy(Policy):
         elif record.status == "Available":
             self._limits(site, row, desk)
 
-    @staticmethod
-    def _limits(site: SiteLoad, row: int, desk: Desk) -> None:
+    def _limits(self, site: SiteLoad, row: int, desk: Desk) -> None:
         for limit in site.unplug(row, desk.now_ms):
-            desk.report("limits", limit)
+            self._report(limit, desk)
+
+    def _report(self, limit: LimitRow, desk: Desk) -> None:
+        """Have a limit stored beside the energy, and bills know of a vehicle that it keeps waiting."""
+        desk.report("limits", limit)
+        told = self._held.take(limit)
+        if told is not None:
+            desk.publish(told)
 
     def _site(self, name: str) -> SiteLoad | None:
         found = self._sites.get(name)

@@ -26,9 +26,11 @@ from .batch import I64, TICK, MessageColumns, ReadingBatch
 from .cashier import Cashier
 from .devices import DeviceTable
 from .errors import SnapshotError
+from .held_back import KIND as HELD
+from .held_back import read_held
 from .outputs import SessionRow
 from .partner_tokens import KIND as TOKEN
-from .partner_tokens import TokenBook, read_token
+from .partner_tokens import read_token
 from .payments import KIND as PAYMENT
 from .payments import read_payment
 from .records import Birth, Link, Operator, Record, Status, Transaction
@@ -72,8 +74,7 @@ class TransactionBook:
             raise SnapshotError(
                 f"transactions have version {state['version']!r}, this program reads {VERSION}"
             )
-        self._till = Till(cashier, config.cost_ns, state.get("till"))
-        self._tokens = TokenBook(state.get("tokens"))
+        self._till = Till(cashier, config.cost_ns, state.get("till"), state.get("tokens"))
         self._encoded: dict[Key, bytes] = {(row, tx): data for row, tx, data in state.get("all", [])}
         self._all: dict[Key, Tx] = {
             key: msgspec.msgpack.decode(data, type=Tx) for key, data in self._encoded.items()
@@ -140,7 +141,8 @@ class TransactionBook:
         self._dirty.add(key)
         if not tx.final and tx.evse_row >= 0:
             self._near.gather(key, tx, order, self._devices)
-            self._till.running(tx, judge(tx), self._devices, now)
+            held = self._near.held.within(tx.evse_row, tx.begins_ns, now)
+            self._till.running(tx, judge(tx), held, self._devices, now)
             self._schedule_cost(key, tx, now)
 
     def _schedule_cost(self, key: Key, tx: Tx, now: int) -> None:
@@ -159,8 +161,10 @@ class TransactionBook:
                 self._decide(record)
             elif record.topic == PAYMENT:
                 self._pay(record)
+            elif record.topic == HELD:
+                self._hold(record)
             elif record.topic == TOKEN:
-                self._tokens.take(read_token(record.body))
+                self._till.tokens.take(read_token(record.body))
         elif isinstance(record, Status):
             self._near.around.heard(record.station_row, record.evse_row)
             self._near.around.status(record)
@@ -217,7 +221,7 @@ class TransactionBook:
     def _began(self, key: Key, tx: Tx, order: int, now: int) -> None:
         """Fix what a start fixes: prices that depend on the site, the payment; tell the cost from now on."""
         self._till.match(tx, now)
-        self._whose(tx)
+        self._till.whose(tx)
         if tx.at_start is None and self._till.asks_site(tx.site):
             others = [(k, o) for k, o in self._all.items() if o.site == tx.site and k != key]
             known = [(o, self._near.points_of(o, order)) for _, o in others]
@@ -225,11 +229,6 @@ class TransactionBook:
             tx.at_start = at_start(tx, known, evses)
         if not tx.cost_due_ns:
             self._schedule_cost(key, tx, now)
-
-    def _whose(self, tx: Tx) -> None:
-        """Note whose customer it is, as soon as it is known; after its bill it stays as billed."""
-        if tx.cdr_token is None and not tx.billed:
-            tx.cdr_token = self._tokens.find(tx.token_hash)
 
     def _new(self, key: Key, record: Transaction) -> Tx:
         tx = new_tx(record, self._devices)
@@ -274,6 +273,11 @@ class TransactionBook:
                 self._dirty.add(key)
                 if tx.payment and not tx.cost_due_ns:
                     self._schedule_cost(key, tx, now)
+
+    def _hold(self, record: Operator) -> None:
+        """Take in that an EVSE is held back, or no longer; look again at what it was told too late for."""
+        for key, tx in self._near.hold(read_held(record.body), self._devices):
+            self._look_later(key, tx, record.at.effect_ns + self._waits.settle_ns(tx))
 
     def _decide(self, record: Operator) -> None:
         """Take in what a person decided about a transaction that has no end or is in review."""
@@ -362,7 +366,7 @@ class TransactionBook:
             return
         tx.body = body
         tx.revision += 1
-        self._whose(tx)
+        self._till.whose(tx)
         row = session_row(tx, verdict, now_ns)
         self._out.append(self._till.bill(tx, verdict, row, self._devices, now_ns))
 
@@ -380,8 +384,9 @@ class TransactionBook:
             "registers": self._near.registers.snapshot(),
             "all": [(row, tx, data) for (row, tx), data in self._encoded.items()],
             "around": self._near.around.snapshot(),
+            "held": self._near.held.snapshot(),
             "till": self._till.snapshot(),
-            "tokens": self._tokens.snapshot(),
+            "tokens": self._till.tokens.snapshot(),
             "gone": [[row, tx, *known] for (row, tx), known in self._gone.items()],
         }
 

@@ -17,6 +17,8 @@ from models import command_request
 from models.command_request import read_request
 from models.errors import ConfigError, DecodeError
 from models.finding_actions import KIND, read_action
+from models.held_back import KIND as HELD
+from models.held_back import read_held
 from models.inspections import KIND as MAINTENANCE
 from models.inspections import is_inspection, read_inspection
 from models.partner_tokens import KIND as TOKEN
@@ -294,6 +296,8 @@ def _operator(message: Message, body: dict[str, Any], out: Sink) -> None:
         read_action(body)
     elif message.topic.rest == PAYMENT:
         read_payment(body)
+    elif message.topic.rest == HELD:
+        read_held(body)
     elif message.topic.rest == TOKEN:
         read_token(body)
     elif message.topic.rest in _COMMAND_KINDS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from models.held_back import TOPIC as HELD
 from pipeline import config
 from pipeline.control_plan import control_plan
 
@@ -111,6 +113,10 @@ def test_accepted_limits_rise_and_are_told_beside_the_energy(bench: Bench) -> No
     ended = transaction(63_100, "s1", numbers.next("s1"), "Ended", 9)
     bench.feed(ended, *[tick(63_000 + 1000 * i) for i in range(1, 5)])
     assert bench.reported["limits"][-1].limit_a is None
+    held = [json.loads(p.payload) for p in bench.published if p.topic == HELD]
+    assert [(word["station"], word["evse"], word["held"]) for word in held] == [
+        ("s1", 1, True), ("s1", 1, False),
+    ]  # fmt: skip
     first = bench.reported["loads"][0]
     assert (first.site, first.other_a, first.limit_a) == ("depot", (10.0,) * 3, (40.0,) * 3)
 
@@ -124,6 +130,7 @@ def test_cuts_and_restarts_change_nothing(bench: Bench, cuts: tuple[int, ...]) -
         parts.feed(*messages[start:end])
         parts.restart()
     assert parts.rows == whole.rows
+    assert parts.published == whole.published
     assert parts.reported == whole.reported
     assert len(whole.rows) > 1
 

@@ -196,12 +196,13 @@ def test_a_settlement_that_fits_its_bill_is_without_a_problem() -> None:
 
 def settled(**body: Any) -> dict[str, Any]:
     """Return what the dialect makes of a station's NotifySettlement."""
-    call = {"pspRef": "psp-7", "status": "Settled", "settlementTime": "2026-06-10T05:30:05Z"}
+    call: dict[str, Any] = {"pspRef": "psp-7", "status": "Settled", "settlementTime": "2026-06-10T05:30:05Z"}
     call |= {"settlementAmount": 5.5, "transactionId": "a"} | body
     sink = send(build({}), [2, "m1", "NotifySettlement", call], node="cp")
     [told] = sink.of("operator")
     assert told["topic"] == "payment"
-    return told["body"] | {"site": "s"}  # the route of this test's station names the node as site
+    found: dict[str, Any] = told["body"]
+    return found | {"site": "s"}  # the route of this test's station names the node as site
 
 
 @pytest.mark.parametrize("authorised", [True, False])
