@@ -31,6 +31,16 @@ _HURRY: Final = 0.5
 _KEEPS: Final = 0.15
 #: Turns of others that somebody waits at most, whatever hurry they are in.
 _PATIENCE: Final = 2
+#: Those with a departure are given this many times what they need on average while there is room: who comes
+#: later will need some of what is left for them now.
+_AHEAD: Final = 1.5
+#: A full limit lowers the share of its power that a vehicle needs by this much: the smaller, the more
+#: strictly the most pressed come first.
+_RELIEF: Final = 0.25
+#: Until it was seen to take more, a vehicle is expected to take this at most, W: the usual on-board charger.
+_USUAL_W: Final = 11_000.0
+#: A vehicle that took less has not shown its phases yet (30 s at 6 A on one of them are 11 Wh).
+_TRIED_WH: Final = 10.0
 _EPS: Final = 1e-6
 #: Places of the sort key of turns: who has it, who waits, who has had it long enough.
 _HAS, _WAITS, _HAD = 0, 1, 2
@@ -81,8 +91,9 @@ def decide(
 
     EVSEs that cannot be steered keep their fallback and count with what they may draw. Of the others, those
     who will only be in time with more than half of their power get what they need on average; everyone else
-    the least a vehicle can use, by class and turn, and those with a departure then what they need. What is
-    left is shared max-min fair in power, class by class.
+    the least a vehicle can use, by class and by what presses: the share of its power that a vehicle needs
+    until its departure, or how long it waits for its turn. What is left goes to those with a departure, the
+    most pressed first, and is then shared max-min fair in power, class by class.
     """
     steer = points.steerable(now_ms)
     uses = (points.uses > 0).astype(np.float64)
@@ -93,26 +104,32 @@ def decide(
     wants = steer & (cap >= points.min_a - _EPS)
     rows = 3 * len(limits.inline)
     entry = _entry(points, cost, first, rows)
-    order = _order(points, wishes, wants, now_ms, rotation_ms)
-    hurry = wants & (wishes.need_a >= _HURRY * cap) & (wishes.need_a > 0)
+    pressed = _pressed(points, wishes, cap, voltage_v)
+    order = _order(points, wishes, wants, pressed, now_ms, rotation_ms)
+    hurry = (wants & (pressed >= _HURRY))[order]
     need = np.maximum(first, np.minimum(wishes.need_a, cap))
-    share_of = wishes.need_a / np.maximum(cap, 1.0) + np.where(
-        (points.turn_ms > 0) & (now_ms - points.turn_ms < rotation_ms), _KEEPS, 0.0
-    )
-    urgency = np.lexsort((np.arange(len(points)), -share_of, wishes.rank))
-    turn = (wishes.rank < LAST) & ~hurry & _owed(points, now_ms, rotation_ms)
-    in_, room = _admit(order[turn[order]], entry, room, len(points))
-    pressed, room = _admit(urgency[hurry[urgency]], _entry(points, cost, need, rows), room, len(points))
-    share, in_ = np.where(in_, first, np.where(pressed, need, 0.0)), in_ | pressed
+    turn = (wishes.rank < LAST)[order] & ~hurry & _owed(points, wishes, now_ms, rotation_ms)[order]
+    in_, room = _admit(order[turn], entry, room, len(points))
+    hurried, room = _admit(order[hurry], _entry(points, cost, need, rows), room, len(points))
+    share, in_ = np.where(in_, first, np.where(hurried, need, 0.0)), in_ | hurried
     # those who have finished take from what the others leave, not from their first ampere
     for group in (wishes.rank < LAST, wishes.rank >= LAST):
         new, room = _admit(order[(group & ~in_)[order]], entry, room, len(points))
         share, in_ = np.where(new, first, share), in_ | new
+        share, room = _press(cost, room, share, cap, np.where(in_ & group, pressed, 0.0), wishes)
         share, room = _fill(points, cost, room, share, cap, in_ & group, wishes)
     _keep_turns(points, wants, in_, now_ms)
     share = np.where(steer, share, points.fallback_a)
     reason = _reasons(points, wishes, steer, in_, share, cap, demand_full=bool(room[-1] < 0.05))
     return share, reason
+
+
+def _pressed(points: Points, wishes: Wishes, cap: F64, voltage_v: float) -> F64:
+    """Return the share of its power that each needs to be in time, at most 1; 0 without a departure."""
+    usual = _USUAL_W / voltage_v / np.maximum(points.uses.sum(axis=1), 1)
+    power_a = np.maximum(np.minimum(cap, np.maximum(usual, points.peak_a)), 1.0)
+    found: F64 = np.minimum(wishes.need_a / power_a, 1.0)
+    return found
 
 
 def _cost(inline: F64, uses: F64, drawn: F64, voltage_v: float) -> F64:
@@ -143,23 +160,32 @@ def _room(points: Points, limits: Limits, steer: BOOL, now_ms: int, voltage_v: f
     )
 
 
-def _order(points: Points, wishes: Wishes, wants: BOOL, now_ms: int, rotation_ms: int) -> I64:
-    """Return who wants, in order of class; within it: who has a turn, who waited longest, who had a turn."""
+def _order(points: Points, wishes: Wishes, wants: BOOL, pressed: F64, now_ms: int, rotation_ms: int) -> I64:
+    """Return who wants, in order of class; within it: what presses, who waited longest, who had a turn.
+
+    Without a departure, waiting presses the more the longer it lasts, and a turn is kept to its end.
+    """
     has = points.turn_ms > 0
     over = has & (now_ms - points.turn_ms >= rotation_ms)
     place = np.where(over, _HAD, np.where(has, _HAS, _WAITS))
     since = np.where(over, -points.turn_ms, np.where(has, points.turn_ms, points.wait_ms))
-    order = np.lexsort((np.arange(len(points)), since, place, wishes.rank))
+    waited = np.clip((now_ms - points.wait_ms) / (_PATIENCE * rotation_ms), 0.0, 1.0)
+    turn = _HURRY * np.where(over, 0.0, np.where(has, 1.0, waited))
+    presses = np.where(wishes.need_a > 0, pressed + np.where(has & ~over, _KEEPS, 0.0), turn)
+    order = np.lexsort((np.arange(len(points)), since, place, -presses, wishes.rank))
     found: I64 = order[wants[order]]
     return found
 
 
-def _owed(points: Points, now_ms: int, rotation_ms: int) -> BOOL:
-    """Return who is in the midst of a turn, or has waited for two: a hurry of others does not take that."""
+def _owed(points: Points, wishes: Wishes, now_ms: int, rotation_ms: int) -> BOOL:
+    """Return whom a hurry of others does not keep out: who is in the midst of a turn or has waited for two,
+    without a departure to go by; and who has come and has yet to show its phases."""
     has = points.turn_ms > 0
     waited = now_ms - points.wait_ms >= _PATIENCE * rotation_ms
-    owed: BOOL = np.where(has, now_ms - points.turn_ms < rotation_ms, waited)
-    return owed
+    owed = np.where(has, now_ms - points.turn_ms < rotation_ms, waited) & (wishes.need_a <= 0)
+    untried = (points.energy_wh < _TRIED_WH) & (wishes.drawn > 0) & (points.uses.sum(axis=1) > 1)
+    found: BOOL = owed | untried
+    return found
 
 
 def _admit(order: I64, entry: F64, room: F64, n: int) -> tuple[BOOL, F64]:
@@ -190,15 +216,26 @@ def _keep_turns(points: Points, wants: BOOL, in_: BOOL, now_ms: int) -> None:
     points.turn_ms[loses] = 0
 
 
+def _press(cost: F64, room: F64, share: F64, cap: F64, pressed: F64, wishes: Wishes) -> tuple[F64, F64]:
+    """Give those with a departure what they need and some ahead, the most pressed first."""
+    most = np.where(pressed > 0, np.minimum(wishes.need_a * _AHEAD, cap), 0.0)
+    if not (most > share).any():
+        return share, room
+    unit = np.maximum(cap, 1.0) / _RELIEF  # A that relieve a vehicle of all of its need
+    floor = np.where(pressed > 0, 1.0 - pressed, 1.0) + share / unit
+    filled = water_fill(cost * unit, room, floor, np.where(most > share, floor + (most - share) / unit, 0.0))
+    more = share + np.maximum(filled - floor, 0.0) * unit
+    return more, room - cost @ (more - share)
+
+
 def _fill(
     points: Points, cost: F64, room: F64, share: F64, cap: F64, in_: BOOL, wishes: Wishes
 ) -> tuple[F64, F64]:
     legs = np.maximum(points.uses.sum(axis=1), 1).astype(np.float64)
-    steps = [(in_, np.minimum(wishes.need_a, cap))] if wishes.need_a.any() else []
-    steps += [(in_ & (wishes.rank == rank), cap) for rank in np.unique(wishes.rank[in_]).tolist()]
-    for members, most in steps:
-        if (members & (most > share)).any():
-            filled = water_fill(cost / legs, room, share * legs, np.where(members, most * legs, 0.0)) / legs
+    for rank in np.unique(wishes.rank[in_]).tolist():
+        members = in_ & (wishes.rank == rank)
+        if (members & (cap > share)).any():
+            filled = water_fill(cost / legs, room, share * legs, np.where(members, cap * legs, 0.0)) / legs
             room = room - cost @ (filled - share)
             share = filled
     return share, room
