@@ -106,9 +106,11 @@ def decide(
     entry = _entry(points, cost, first, rows)
     pressed = _pressed(points, wishes, cap, voltage_v)
     order = _order(points, wishes, wants, pressed, now_ms, rotation_ms)
-    hurry = (wants & (pressed >= _HURRY))[order]
+    untried = (points.energy_wh < _TRIED_WH) & (wishes.drawn > 0) & (points.uses.sum(axis=1) > 1)
+    hurry = ((pressed >= _HURRY) & ~untried)[order]
     need = np.maximum(first, np.minimum(wishes.need_a, cap))
-    turn = (wishes.rank < LAST)[order] & ~hurry & _owed(points, wishes, now_ms, rotation_ms)[order]
+    owed = (untried | _owed(points, wishes, now_ms, rotation_ms)) & (wishes.rank < LAST)
+    turn = owed[order] & ~hurry
     in_, room = _admit(order[turn], entry, room, len(points))
     hurried, room = _admit(order[hurry], _entry(points, cost, need, rows), room, len(points))
     share, in_ = np.where(in_, first, np.where(hurried, need, 0.0)), in_ | hurried
@@ -179,13 +181,11 @@ def _order(points: Points, wishes: Wishes, wants: BOOL, pressed: F64, now_ms: in
 
 def _owed(points: Points, wishes: Wishes, now_ms: int, rotation_ms: int) -> BOOL:
     """Return whom a hurry of others does not keep out: who is in the midst of a turn or has waited for two,
-    without a departure to go by; and who has come and has yet to show its phases."""
+    and has no departure to go by."""
     has = points.turn_ms > 0
     waited = now_ms - points.wait_ms >= _PATIENCE * rotation_ms
-    owed = np.where(has, now_ms - points.turn_ms < rotation_ms, waited) & (wishes.need_a <= 0)
-    untried = (points.energy_wh < _TRIED_WH) & (wishes.drawn > 0) & (points.uses.sum(axis=1) > 1)
-    found: BOOL = owed | untried
-    return found
+    owed: BOOL = np.where(has, now_ms - points.turn_ms < rotation_ms, waited) & (wishes.need_a <= 0)
+    return owed
 
 
 def _admit(order: I64, entry: F64, room: F64, n: int) -> tuple[BOOL, F64]:
