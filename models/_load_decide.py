@@ -39,8 +39,6 @@ _AHEAD: Final = 1.5
 _RELIEF: Final = 0.25
 #: Until it was seen to take more, a vehicle is expected to take this at most, W: the usual on-board charger.
 _USUAL_W: Final = 11_000.0
-#: A vehicle that took less has not shown its phases yet (30 s at 6 A on one of them are 11 Wh).
-_TRIED_WH: Final = 10.0
 _EPS: Final = 1e-6
 #: Places of the sort key of turns: who has it, who waits, who has had it long enough.
 _HAS, _WAITS, _HAD = 0, 1, 2
@@ -106,7 +104,7 @@ def decide(
     entry = _entry(points, cost, first, rows)
     pressed = _pressed(points, wishes, cap, voltage_v)
     order = _order(points, wishes, wants, pressed, now_ms, rotation_ms)
-    untried = (points.energy_wh < _TRIED_WH) & (wishes.drawn > 0) & (points.uses.sum(axis=1) > 1)
+    untried = (points.judged == 0) & (wishes.drawn > 0) & (points.uses.sum(axis=1) > 1)
     hurry = ((pressed >= _HURRY) & ~untried)[order]
     need = np.maximum(first, np.minimum(wishes.need_a, cap))
     owed = (untried | _owed(points, wishes, now_ms, rotation_ms)) & (wishes.rank < LAST)

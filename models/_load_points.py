@@ -41,6 +41,7 @@ _SHAPES: Final[dict[str, tuple[str, float, int]]] = {
     "seen_ms": ("i8", 0, 3),
     "draw_ms": ("i8", 0, 0),
     "uses": ("u1", 0, 3),
+    "judged": ("u1", 0, 0),  # it showed its phases
     "peak_a": ("f8", 0, 0),
     "cap_a": ("f8", np.inf, 0),
     "idle_ms": ("i8", 0, 0),
@@ -87,6 +88,7 @@ class Points:
     seen_ms: I64
     draw_ms: I64
     uses: NDArray[np.uint8]
+    judged: NDArray[np.uint8]
     peak_a: F64
     cap_a: F64
     idle_ms: I64
@@ -164,6 +166,7 @@ class Points:
         for name in ("draw_ms", "idle_ms", "turn_ms", "over_ms", "depart_ms"):
             getattr(self, name)[row] = 0
         self.seen_ms[row], self.wait_ms[row] = 0, now_ms
+        self.judged[row] = 0
         self.peak_a[row], self.cap_a[row], self.energy_wh[row] = 0.0, np.inf, 0.0
         self.wanted_wh[row], self.rank[row] = NAN, -1
         self.tx_id[row] = tx_id
@@ -207,6 +210,7 @@ class Points:
         sure = drawing & (amps.max(axis=1) >= _JUDGE_A) & (time_ms - self.draw_ms[rows] >= _JUDGE_MS)
         seen = self.wired[rows] & (time_ms[:, None] - self.seen_ms[rows] <= _SEEN_MS)
         self.uses[rows] = np.where(sure[:, None], seen, self.uses[rows] | carries)
+        self.judged[rows] |= sure
 
     def _judge_use(self, rows: I64, most: F64, time_ms: I64, step_ms: I64) -> None:
         """Learn what the vehicle can use, whether it has finished, and whether the station obeys."""
@@ -287,5 +291,5 @@ class Points:
             outlet = self._settings.outlet(station, evse) or self._settings.defaults
             self.add(station, evse, outlet, 1 if len(wiring) == 1 else 0, most)
         self.tx_id = list(state["tx_id"])
-        for name in _SHAPES:
+        for name in _SHAPES.keys() & state.keys():  # a column that is new begins with its default
             getattr(self, name)[:] = state[name]

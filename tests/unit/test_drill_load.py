@@ -10,16 +10,14 @@ from pipeline import cli
 from pipeline.drill_load import LoadDrill, LoadOptions
 
 
-# Seed 3: the third phase is full from the second quarter on. A car that has not drawn yet counts on all three
-# phases, so one that would only load another waits for its turn; the optimum knows its phase beforehand.
-@pytest.mark.parametrize(("seed", "least"), [(1, 0.85), (2, 0.85), (3, 0.75)])
-def test_a_busy_morning_against_the_optimum(seed: int, least: float) -> None:
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_busy_morning_against_the_optimum(seed: int) -> None:
     options = LoadOptions(seed=seed, evses=14, site_a=63.0, from_h=7.5, hours=8.75, demand_kw=36.0)
     result = LoadDrill(options, print).run()
     assert result["over_limit_s"] == 0
     assert 30.0 < result["demand_peak_kw"] <= 36.0
     assert result["share_of_optimum"] <= 1.0
-    assert result["share_within_margins"] >= least  # the first minutes of a short day cost
+    assert result["share_within_margins"] >= 0.85  # the first minutes of a short day cost
     assert "synthetic" in result["arrivals"]
 
 
