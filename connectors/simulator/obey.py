@@ -1,6 +1,6 @@
 """A simulated station that takes commands: no broker, no clock, only messages in and messages out.
 
-`Obedient` is one station. What it does with a command shows in its state (`available`, `limit_a`, `running`,
+`Obedient` is one station. What it does with a command shows in its state (`available`, `limits`, `running`,
 `fw`, `boot`), what it says comes out of `step` as `Said`. A station that honours command ids does each once
 and answers a repeat with the same words; what has expired it refuses.
 """
@@ -12,6 +12,7 @@ import random
 from typing import Any, Final, NamedTuple
 
 from .manners import Manners
+from .profiles import Profiles
 
 _SLOW_S: Final = (30.0, 120.0)
 _ANSWER_MS: Final = (50, 800)
@@ -54,7 +55,7 @@ class Obedient:
         self.station, self.fw, self.manners, self.rng, self.boot = station, fw, manners, rng, boot
         self.online, self.bricked = True, False
         self.available = True
-        self.limit_a: float | None = None
+        self.profiles: dict[int, Profiles] = {}  # of each EVSE; 0: of the station
         self.running: str | None = None
         self.done: list[tuple[str, str]] = []
         self._answers: dict[str, dict[str, Any]] = {}
@@ -115,11 +116,9 @@ class Obedient:
                     return {"status": "Rejected", "statusInfo": {"reasonCode": "TxNotFound"}}
                 self.stop(now_ms)
             case "SetChargingProfile":
-                if not self.manners.ignore_limits:
-                    schedule = body["chargingProfile"]["chargingSchedule"][0]
-                    self.limit_a = float(schedule["chargingSchedulePeriod"][0]["limit"])
+                return self._take_profile(body, now_ms)
             case "ClearChargingProfile":
-                self.limit_a = None
+                return self._clear_profiles(body)
             case "UpdateFirmware":
                 return self._take_update(body, now_ms)
         return accepted
@@ -130,6 +129,34 @@ class Obedient:
         return None if answer is None else str(answer["status"])
 
     # -- charging ----------------------------------------------------------------------------------
+
+    def _take_profile(self, body: dict[str, Any], now_ms: int) -> dict[str, Any]:
+        evse = int(body.get("evseId", 0))
+        running = self.transaction(evse)
+        if self.manners.ignore_limits:
+            return {"status": "Accepted"}
+        kept = self.profiles.setdefault(evse, Profiles())
+        if kept.set(body["chargingProfile"], now_ms, running):
+            return {"status": "Accepted"}
+        return {"status": "Rejected", "statusInfo": {"reasonCode": "TxNotFound"}}
+
+    def _clear_profiles(self, body: dict[str, Any]) -> dict[str, Any]:
+        number, wanted = body.get("chargingProfileId"), body.get("chargingProfileCriteria") or {}
+        evse = wanted.get("evseId")
+        which = [kept for at, kept in self.profiles.items() if evse in (None, at)]
+        gone = [kept.clear(number, wanted.get("chargingProfilePurpose")) for kept in which]
+        return {"status": "Accepted" if any(gone) else "Unknown"}
+
+    def transaction(self, evse: int) -> str | None:
+        """Return the transaction that runs at an EVSE; 0: at any."""
+        return self.running
+
+    def limit_a(self, now_ms: int, evse: int = 1) -> float | None:
+        """Return what profiles allow at a moment, A per phase; None: no limit."""
+        running = self.transaction(evse)
+        both = (self.profiles[at] for at in {0, evse} & self.profiles.keys())
+        limits = [amps for amps in (one.limit_a(now_ms, running) for one in both) if amps is not None]
+        return min(limits) if limits else None
 
     def start(self, tx_id: str, now_ms: int) -> None:
         """A car begins to charge."""

@@ -32,6 +32,7 @@ class Obeying:
 
     def __init__(self, fleet: Fleet, manners: Manners, seed: int) -> None:
         self._fleet = fleet
+        self._second = 0
         rng = random.Random(f"manners {seed}")
         self.stations: dict[tuple[str, str], FleetStation] = {}
         topology = fleet.topology
@@ -54,9 +55,13 @@ class Obeying:
             log.warning("no command on %s: %r", topic, error)
 
     def step(self, now_ms: int) -> None:
-        """Let happen what is due."""
+        """Let happen what is due; limits run out by the second."""
+        second = now_ms // 1000 != self._second
+        self._second = now_ms // 1000
         for one in self.stations.values():
             one.idle(now_ms)
+            if second and one.profiles:
+                one.hold(now_ms)
             due = one.next_ms()
             if due is not None and due <= now_ms:
                 for said in one.step(now_ms):
@@ -95,6 +100,21 @@ class FleetStation(Obedient):
         for evse in self._evses:
             self._fleet.sessions.stop(evse, now_ms)
 
+    def transaction(self, evse: int) -> str | None:
+        """Return the transaction that runs at an EVSE; 0: the first of the station."""
+        rows = [row for row in self._evses if self._fleet.topology.evse_number[row] == evse]
+        return (self._fleet.sessions.transaction(rows[0]) or None) if rows else self.running
+
+    def hold(self, now_ms: int) -> None:
+        """Keep every EVSE within what its profiles allow now."""
+        fleet = self._fleet
+        for row in self._evses:
+            limit = self.limit_a(now_ms, fleet.topology.evse_number[row])
+            own = math.inf if limit is None else limit
+            if own != fleet.loads.own_a[row]:
+                fleet.loads.own_a[row] = own
+                fleet.loads.again()
+
     def _carry_out(self, action: str, body: dict[str, Any], now_ms: int) -> dict[str, Any]:
         answer = super()._carry_out(action, body, now_ms)
         fleet = self._fleet
@@ -106,9 +126,7 @@ class FleetStation(Obedient):
                     fleet.sessions.block(evse, now_ms)
                     fleet.wire.status(evse, now_ms, "Unavailable", "Unavailable")
         if action in ("SetChargingProfile", "ClearChargingProfile"):
-            for evse in self._evses:
-                fleet.loads.own_a[evse] = math.inf if self.limit_a is None else self.limit_a
-            fleet.loads.again()
+            self.hold(now_ms)
         return answer
 
     def do(self, said: Said, now_ms: int) -> None:

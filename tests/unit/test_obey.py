@@ -75,7 +75,7 @@ def test_charging_availability_and_limits_take_effect() -> None:
     one.receive(command("ChangeAvailability", "d", operationalStatus="Inoperative"), T0)
     schedule = [{"chargingSchedulePeriod": [{"startPeriod": 0, "limit": 10}]}]
     one.receive(command("SetChargingProfile", "e", chargingProfile={"chargingSchedule": schedule}), T0)
-    assert (one.limit_a, one.available) == (10, False)
+    assert (one.limit_a(T0), one.available) == (10, False)
     one.receive(command("RequestStopTransaction", "f", transactionId="s1-7-0"), T0)
     answers = {s.body["cmdId"]: s.body["status"] for s in hear(one) if s.kind == "cmdres"}
     assert answers == {
@@ -90,7 +90,7 @@ def test_charging_availability_and_limits_take_effect() -> None:
     assert not one.running
     deaf = station(ignore_limits=1)
     deaf.receive(command("SetChargingProfile", chargingProfile={"chargingSchedule": schedule}), T0)
-    assert deaf.limit_a is None
+    assert deaf.limit_a(T0) is None
 
 
 WELL = ["Downloading", "Downloaded", "SignatureVerified", "Installing", "InstallRebooting"]

@@ -80,7 +80,7 @@ def test_a_limit_stops_and_starts_show_in_the_fleet() -> None:
     told.run(400)
     assert told.current_a() > 10
     schedule = [{"chargingSchedulePeriod": [{"startPeriod": 0, "limit": 8}]}]
-    told.command("SetChargingProfile", chargingProfile={"chargingSchedule": schedule})
+    told.command("SetChargingProfile", chargingProfile={"id": 1, "chargingSchedule": schedule})
     told.run(10)
     assert told.current_a() == 8
     told.command("ClearChargingProfile", chargingProfileId=1)
