@@ -16,29 +16,25 @@ runs. Clears after the channel moved for as long as it takes to raise.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final
 
 import numpy as np
-from numba import njit
 
-from models._kernel import kernel
-from models.batch import F64, I16, U8, ReadingBatch
+from models.batch import ReadingBatch
 from models.channels import CHANNEL_ID, CHANNELS
 from models.detecting import (
-    CLEAR,
     RAISE,
-    WARNING,
     DetectorSpec,
     EmissionArrays,
     Emissions,
     Observed,
-    Timeline,
     timeline,
 )
 from models.devices import DeviceTable
 
 from ._base import RowDetector, require, slots
-from ._kernels import ROOM, emit
+from ._frozen import FROZEN_BLANK, FROZEN_FIELDS, MOST_TAKEN, RUN_FIELDS, Inventory, Limits, frozen_kernel
+from ._pool import NONE, Pool
 
 _VOLTS: Final = ("Voltage@L1-N", "Voltage@L2-N", "Voltage@L3-N")
 _AMPS: Final = ("Current.Import@L1", "Current.Import@L2", "Current.Import@L3", "Current.Import")
@@ -46,7 +42,6 @@ _REST: Final = ("Power.Active.Import", "Temperature/Cable", "Temperature/Outlet"
 #: Channels by role: AC and DC differ in where the grid's voltages are.
 _AC: Final = (*_VOLTS, "Voltage", *_AMPS, *_REST)
 _DC: Final = (*(f"{name}/Inlet" for name in _VOLTS), "Voltage/Inlet", *_AMPS, *_REST)
-_AMP, _WATT, _TEMPERATURE, _BODY, _ROLES = 4, 8, 9, 11, 12
 
 SPEC = DetectorSpec(
     "value_frozen",
@@ -112,212 +107,14 @@ class Config:
         )
 
 
-class _Limits(NamedTuple):
-    least_s: int
-    temperature_s: int
-    least_samples: int
-    moved: float
-    temperature_moved: float
-    lag_s: float
-    least_share: float
-    ac_a: float
-    dc_a: float
-    gap_s: int
-
-
-class _Inventory(NamedTuple):
-    dc: U8
-    phases: Any
-    max_a: F64
-
-
-_DTYPE: Final[list[Any]] = [
-    ("value", "f4", (_ROLES,)),
-    ("low", "f4", (_ROLES,)),  # least and greatest load of the run
-    ("high", "f4", (_ROLES,)),
-    ("since_s", "i4", (_ROLES,)),
-    ("n", "i2", (_ROLES,)),
-    ("last_s", "i4"),
-    ("warm_s", "i4"),
-    ("warm_a2", "f4"),  # lagged square of the current
-    ("start_s", "i4"),  # of what is raised
-    ("good_s", "i4"),  # since when nothing is frozen, while raised
-    ("frozen", "i2"),  # bit per role
-    ("raised", "u1"),
-    ("live", "u1"),
-    ("hold_s", "i4"),
-]
-
-_N_MAX: Final = 32_000
-_NEVER: Final = -1
-
-
-@kernel
-def _load(values: F64, slots: I16, i: int) -> float:
-    """Return the greatest phase current of reading i, else the plain one; NaN when there is none."""
-    greatest = np.nan
-    for k in range(_AMP, _AMP + 3):
-        if slots[k] >= 0:
-            amps = values[slots[k], i]
-            if amps == amps and not greatest >= amps:
-                greatest = amps
-    if greatest != greatest and slots[_AMP + 3] >= 0:
-        greatest = values[slots[_AMP + 3], i]
-    return float(greatest)
-
-
-@kernel
-def _lag(rec: Any, amps: float, t_s: int, lag_s: float) -> None:
-    """Let the lagged square of the current follow."""
-    if rec["warm_s"] == _NEVER:
-        rec["warm_a2"] = amps * amps
-    else:
-        dt = t_s - rec["warm_s"]
-        rec["warm_a2"] += (amps * amps - rec["warm_a2"]) * (dt / (dt + lag_s))
-    rec["warm_s"] = t_s
-
-
-@kernel
-def _moved(rec: Any, k: int, max_a: float, limits: _Limits) -> bool:
-    """Return whether the load of the run of role k moved enough."""
-    change = rec["high"][k] - rec["low"][k]
-    if k < _TEMPERATURE:
-        return bool(change > limits.moved * rec["high"][k])
-    least = limits.least_share * max_a * (2.0 if k == _BODY else 1.0)
-    return bool(change > limits.temperature_moved * rec["high"][k] and change >= least * least)
-
-
-@kernel
-def _take(rec: Any, k: int, value: float, load: float, t_s: int, max_a: float, limits: _Limits) -> bool:
-    """Take in a value of role k; return whether it is frozen by now and was not before."""
-    single = np.float32(value)
-    bit = 1 << k
-    if single != rec["value"][k] or single == 0.0 or rec["n"][k] == 0:
-        rec["value"][k] = single
-        rec["since_s"][k] = t_s
-        rec["n"][k] = 1 if single != 0.0 else 0
-        rec["low"][k] = load
-        rec["high"][k] = load
-        rec["frozen"] &= ~bit
-        return False
-    rec["n"][k] = min(rec["n"][k] + 1, _N_MAX)
-    rec["low"][k] = min(rec["low"][k], np.float32(load))
-    rec["high"][k] = max(rec["high"][k], np.float32(load))
-    if rec["frozen"] & bit:
-        return False
-    span_s = limits.least_s if k < _TEMPERATURE else limits.temperature_s
-    if rec["n"][k] < limits.least_samples or t_s - rec["since_s"][k] < span_s:
-        return False
-    if not _moved(rec, k, max_a, limits):
-        return False
-    rec["frozen"] |= bit
-    return True
-
-
-@kernel
-def _emit(rec: Any, i: int, time: Timeline, kind: int, k: int, out: EmissionArrays) -> None:
-    t_s = time.time_ns[i] // 1_000_000_000
-    end_s = rec["good_s"] if kind == CLEAR else t_s
-    j = emit(
-        out, time.evse[i], kind, WARNING, rec["live"], rec["start_s"] * 1_000_000_000,
-        end_s * 1_000_000_000, time.order[i], time.effect_ns[i], 1.0 if kind == RAISE else 0.0,
-    )  # fmt: skip
-    if kind == RAISE:
-        out.evidence[j, 0] = k
-        out.evidence[j, 1] = rec["value"][k]
-        out.evidence[j, 2] = t_s - rec["since_s"][k]
-        out.evidence[j, 3] = rec["n"][k]
-        out.evidence[j, 4] = rec["low"][k]
-        out.evidence[j, 5] = rec["high"][k]
-
-
-@kernel
-def _decide(rec: Any, i: int, time: Timeline, fresh: int, limits: _Limits, out: EmissionArrays) -> None:
-    """Raise for the role `fresh` that froze at reading i (-1: none did), or clear."""
-    t_s = time.time_ns[i] // 1_000_000_000
-    if rec["frozen"] == 0:
-        if rec["raised"] == 0:
-            return
-        if rec["good_s"] == _NEVER:
-            rec["good_s"] = t_s
-        if t_s - rec["good_s"] >= rec["hold_s"]:
-            rec["raised"] = 0
-            _emit(rec, i, time, CLEAR, 0, out)
-        return
-    rec["good_s"] = _NEVER
-    if rec["raised"] == 0:
-        rec["start_s"] = rec["since_s"][fresh]
-        rec["hold_s"] = limits.least_s if fresh < _TEMPERATURE else limits.temperature_s
-        rec["live"] = 0
-    elif rec["live"] != 0 or time.live[i] == 0:
-        return
-    k = fresh
-    if k < 0:
-        k = 0
-        while not rec["frozen"] & (1 << k):
-            k += 1
-    rec["raised"] = 1
-    rec["live"] = time.live[i]
-    _emit(rec, i, time, RAISE, k, out)
-
-
-@njit(cache=True, nogil=True, fastmath=False)
-def _frozen_kernel(
-    start: int,
-    time: Timeline,
-    values: F64,
-    ac_slots: I16,
-    dc_slots: I16,
-    inv: _Inventory,
-    state: Any,
-    limits: _Limits,
-    out: EmissionArrays,
-) -> int:
-    n, room = len(time.evse), len(out.order) - ROOM
-    for i in range(start, n):
-        if out.used[0] > room:
-            return i
-        e = time.evse[i]
-        rec = state[e]
-        dc = inv.dc[e] != 0
-        chosen = dc_slots if dc else ac_slots
-        max_a = inv.max_a[e] if inv.max_a[e] == inv.max_a[e] else (limits.dc_a if dc else limits.ac_a)
-        amps = _load(values, chosen, i)
-        watts = values[chosen[_WATT], i] if chosen[_WATT] >= 0 else np.nan
-        if amps != amps and watts != watts:
-            continue
-        t_s = time.time_ns[i] // 1_000_000_000
-        if t_s - rec["last_s"] > limits.gap_s:
-            rec["warm_s"] = _NEVER
-            rec["frozen"] = 0
-            for k in range(_ROLES):
-                rec["n"][k] = 0
-        rec["last_s"] = t_s
-        if amps == amps:
-            _lag(rec, amps, t_s, limits.lag_s)
-        fresh = -1
-        for k in range(_ROLES):
-            if chosen[k] < 0 or (k == 3 and inv.phases[e] != 1):
-                continue
-            value = values[chosen[k], i]
-            load = watts if _AMP <= k < _WATT else amps
-            if value == value and load == load:
-                if k >= _TEMPERATURE:
-                    load = rec["warm_a2"]
-                if _take(rec, k, value, load, t_s, max_a, limits) and fresh < 0:
-                    fresh = k
-        if rec["frozen"] != 0 or rec["raised"] != 0:
-            _decide(rec, i, time, fresh, limits, out)
-    return n
-
-
 class _Detector(RowDetector):
     spec = SPEC
-    dtype = _DTYPE
-    blank: ClassVar[dict[str, Any]] = {"warm_s": _NEVER, "good_s": _NEVER}
+    version = 2
+    dtype = FROZEN_FIELDS
+    blank: ClassVar[dict[str, Any]] = FROZEN_BLANK
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
-        self._limits = _Limits(
+        self._limits = Limits(
             round(config.least_s),
             round(config.temperature_s),
             int(config.least_samples),
@@ -332,7 +129,10 @@ class _Detector(RowDetector):
         self._ac = tuple(CHANNEL_ID[name] for name in _AC)
         self._dc = tuple(CHANNEL_ID[name] for name in _DC)
         self._found = Emissions()
+        self._runs = Pool(RUN_FIELDS)
         super().__init__(resume_state)
+        if resume_state is not None:
+            self._runs.load(resume_state["runs"], self.table.rows["runs"], SPEC.code)
 
     def process(self, seen: Observed, out: Emissions) -> None:
         """Take in one batch and emit what changed, with channels by name."""
@@ -357,19 +157,29 @@ class _Detector(RowDetector):
             )
 
     def _run(self, start: int, rows: ReadingBatch, devices: DeviceTable, out: EmissionArrays) -> int:
-        return int(
-            _frozen_kernel(
-                start,
-                timeline(rows),
-                np.ascontiguousarray(rows.values),
-                slots(rows, self._ac),
-                slots(rows, self._dc),
-                _Inventory(devices.dc, devices.phases, devices.max_a),
-                self.table.rows,
-                self._limits,
-                out,
+        stream, values = timeline(rows), np.ascontiguousarray(rows.values)
+        ac, dc = slots(rows, self._ac), slots(rows, self._dc)
+        inv = Inventory(devices.dc, devices.phases, devices.max_a)
+        while True:
+            start = int(
+                frozen_kernel(
+                    start, stream, values, ac, dc, inv, self.table.rows, self._limits, self._runs.chains, out
+                )
             )
-        )
+            if not self._runs.short_of(MOST_TAKEN):
+                return start
+            self._runs.grow()
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the whole state as plain data, copied."""
+        saved = super().snapshot()
+        runs = self._runs.columns(saved["evses"]["runs"])
+        saved["evses"]["runs"][:] = NONE
+        return saved | {"runs": runs}
+
+    def nbytes(self) -> int:
+        """Return the bytes of state held."""
+        return super().nbytes() + self._runs.nbytes
 
 
 def build(config: Config, resume_state: dict[str, Any] | None = None) -> RowDetector:
