@@ -168,7 +168,7 @@ def _take(
     """
     single = np.float32(value)
     mark = _mark(value)
-    slot = find(pool, rec["runs"], k) if rec["runs"] != NONE else NONE
+    slot = find(pool, rec["runs"], k)
     if mark != 0 and mark == rec["marks"][k]:
         if slot == NONE:
             slot = _begin(rec, k, single, before, rec["last_s"], pool)
@@ -294,10 +294,14 @@ def frozen_kernel(
             known = False
             if chosen[k] >= 0 and (k != 3 or inv.phases[e] == 1):
                 value = values[chosen[k], i]
-                load = watts if _AMP <= k < _WATT else amps
-                known = value == value and load == load
+                held = watts if _AMP <= k < _WATT else amps
+                known = value == value and held == held
             if known:
                 taken |= 1 << k
+                mark = _mark(value)
+                if mark != rec["marks"][k] and rec["runs"] == NONE:  # as nearly all
+                    rec["marks"][k] = mark
+                    continue
                 load = _role_load(k, amps, watts, rec["warm_a2"])
                 before = _role_load(k, last_a, last_w, last_a2)
                 if _take(rec, k, value, load, before, t_s, max_a, limits, pool) and fresh < 0:

@@ -80,9 +80,13 @@ class Pool:
         """The pool for kernels, until it grows."""
         return Chains(self.rows, self.free)
 
-    def short_of(self, n: int) -> bool:
-        """Return whether fewer than `n` records are free."""
-        return bool(self.free[1] < n)
+    def have(self, n: int) -> bool:
+        """Make sure that `n` records are free; return whether the pool grew for that."""
+        grew = False
+        while self.free[1] < n:
+            self.grow()
+            grew = True
+        return grew
 
     def grow(self) -> None:
         """Double the room (at first 16 records)."""
@@ -122,9 +126,9 @@ class Pool:
                 " start without saved state"
             )
         n = len(columns["owner"])
-        while self.short_of(n):
-            self.grow()
-        for j, place in enumerate(columns["owner"].tolist()):
+        self.have(n)
+        for j in range(n - 1, -1, -1):  # each before the last: chains get their order back
+            place = int(columns["owner"][j])
             slot = int(self.free[0])
             self.free[:] = self.rows["next"][slot], self.free[1] - 1
             for name in names - {"owner"}:
@@ -132,6 +136,11 @@ class Pool:
             self.rows["next"][slot], heads[place] = heads[place], slot
 
     @property
+    def used(self) -> int:
+        """Number of records in use."""
+        return int(len(self.rows) - self.free[1])
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the records in use."""
-        return int(len(self.rows) - self.free[1]) * self.dtype.itemsize
+        return self.used * self.dtype.itemsize

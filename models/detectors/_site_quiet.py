@@ -17,43 +17,48 @@ from models.detecting import Timeline
 from models.units import NO_TIME
 
 from ._kernels import phase_view, pick_phases
+from ._pool import NONE, Chains, drop, take
 from ._voltage import Inventory
 
 #: Events of a site that are remembered.
 RING: Final = 48
 
-#: Fields of a record that the first pass keeps.
+#: Fields of a record that the first pass keeps of an EVSE whose grid current is measured.
 STEP_FIELDS: Final[list[Any]] = [
     ("ref_ns", "i8"),  # reading before the step
-    ("ref_from", "i8"),  # order of the EVSE's message before the one with that reading
-    ("order", "i8"),  # of its newest message
-    ("before", "i8"),  # of the one before
-    ("step_ns", "i8"),  # step that waits for the others' word of it
-    ("step_from", "i8"),
-    ("step_order", "i8"),
+    ("order", "i8"),  # of the EVSE's newest message
+    ("before_n", "u4"),  # so much less is the order of the one before
+    ("ref_n", "u4"),  # and of the one before that with the reading before the step
     ("ref_v", "f4", (3,)),
     ("ref_a", "f4", (3,)),
+    ("told_a", "f4"),  # sum of the phases as the site knows it
+    ("moving", "i4"),  # its `MOVING_FIELDS` record
+    ("bases", "i4"),  # its baselines
+]
+
+#: A current that is on its way from the one before the step, or a step that waits for the others' word of it.
+MOVING_FIELDS: Final[list[Any]] = [
+    ("step_ns", "i8"),  # NO_TIME: none waits
+    ("step_from", "i8"),
     ("last_a", "f4", (3,)),
     ("step_v", "f4", (3,)),
     ("step_a", "f4", (3,)),
     ("step_s", "f4"),
-    ("told_a", "f4"),  # sum of the phases as the site knows it
 ]
-STEP_BLANK: Final[dict[str, Any]] = {
-    "ref_ns": NO_TIME,
-    "ref_from": -1,
-    "order": -1,
-    "before": -1,
-    "step_ns": NO_TIME,
-    "told_a": np.nan,
-}
 
+#: A site remembers events from its `first` record to its `last`; older ones that nobody can ask for are gone.
 SITE_FIELDS: Final[list[Any]] = [
-    ("order", "i8", (RING,)),
-    ("evse", "i4", (RING,)),
-    ("change_a", "f4", (RING,)),
-    ("n", "i8"),  # events ever
+    ("gone_order", "i8"),  # of the newest event that is gone
+    ("gone_a", "f4"),  # sum of those gone, while there were fewer than `RING` ever
+    ("first", "i4"),
+    ("last", "i4"),
+    ("kept", "u1"),
+    ("ever", "u1"),  # at most `RING`
 ]
+SITE_BLANK: Final[dict[str, Any]] = {"gone_order": -1, "first": NONE, "last": NONE}
+EVENT_FIELDS: Final[list[Any]] = [("order", "i8"), ("evse", "i4"), ("change_a", "f4")]
+
+_MOST: Final = 0xFFFF_FFFF
 
 #: Kinds of `Notes`.
 CHANGED, CLOSED = 0, 1
@@ -107,57 +112,118 @@ def _note(out: Notes, kind: int, i: int, time: Timeline) -> int:
 
 
 @kernel
-def _close(rec: Any, i: int, time: Timeline, out: Notes) -> None:
+def _close(rec: Any, i: int, time: Timeline, moving: Chains, out: Notes) -> None:
     """Tell of the step that waited: all of the site had its say by now."""
+    step = moving.rows[rec["moving"]]
     j = _note(out, CLOSED, i, time)
-    out.from_order[j] = rec["step_from"]
-    out.time_ns[j] = rec["step_ns"]
-    out.step_s[j] = rec["step_s"]
+    out.from_order[j] = step["step_from"]
+    out.time_ns[j] = step["step_ns"]
+    out.step_s[j] = step["step_s"]
     for p in range(3):
-        out.step_v[j, p] = rec["step_v"][p]
-        out.step_a[j, p] = rec["step_a"][p]
-    rec["step_ns"] = NO_TIME
+        out.step_v[j, p] = step["step_v"][p]
+        out.step_a[j, p] = step["step_a"][p]
+    step["step_ns"] = NO_TIME
+
+
+@kernel
+def _message(rec: Any, order: int) -> None:
+    """Begin a new message of the EVSE."""
+    further = order - rec["order"]
+    rec["ref_n"] = min(int(rec["ref_n"]) + further, _MOST)
+    rec["before_n"] = min(further, _MOST)
+    rec["order"] = order
 
 
 @kernel
 def _refer(rec: Any, t: int, v: Any, a: Any) -> None:
     """Make this reading the one before the next step."""
     rec["ref_ns"] = t
-    rec["ref_from"] = rec["before"]
+    rec["ref_n"] = rec["before_n"]
     for p in range(3):
         rec["ref_v"][p] = v[p]
         rec["ref_a"][p] = a[p]
 
 
 @kernel
-def _step(rec: Any, t: int, v: Any, a: Any, steps: Steps) -> None:
-    """Find steps: v and a are the phases of this reading, NaN where there is none."""
+def _move(rec: Any, moving: Chains) -> int:
+    """Return the record of a current on its way, a new one if there is none."""
+    if rec["moving"] == NONE:
+        rec["moving"] = take(moving, NONE)
+        step = moving.rows[rec["moving"]]
+        step["step_ns"] = NO_TIME
+        step["step_from"] = 0
+        step["step_s"] = 0.0
+        for p in range(3):
+            step["step_v"][p] = step["step_a"][p] = 0.0
+            step["last_a"][p] = rec["ref_a"][p]
+    return int(rec["moving"])
+
+
+@kernel
+def _still(rec: Any, a: Any, still_a: float) -> bool:
+    """Return whether no phase is further than `still_a` from the reading before the step."""
+    for p in range(3):
+        if abs(a[p] - rec["ref_a"][p]) >= still_a:  # false for NaN
+            return False
+    return True
+
+
+@kernel
+def _step(rec: Any, t: int, v: Any, a: Any, steps: Steps, moving: Chains) -> None:
+    """Find steps: v and a are the phases of a reading that is not still, NaN where there is none."""
     moved, ramp = 0.0, 0.0
+    step = moving.rows[_move(rec, moving)]
     for p in range(3):
         if a[p] == a[p]:
             moved = max(moved, abs(a[p] - rec["ref_a"][p]))
-            ramp = max(ramp, abs(a[p] - rec["last_a"][p]))
+            ramp = max(ramp, abs(a[p] - step["last_a"][p]))
     gap = t - rec["ref_ns"]
-    if moved < steps.still_a or gap > steps.longest:
-        _refer(rec, t, v, a)
-        return
     if moved < steps.least_a or (ramp >= steps.still_a and gap < steps.settle):
         return
     greater = True
-    if rec["step_ns"] != NO_TIME:
+    if step["step_ns"] != NO_TIME:
         before = 0.0
         for p in range(3):
-            before = max(before, abs(rec["step_a"][p]) if rec["step_a"][p] == rec["step_a"][p] else 0.0)
+            before = max(before, abs(step["step_a"][p]) if step["step_a"][p] == step["step_a"][p] else 0.0)
         greater = moved > before
     if greater:
-        rec["step_ns"] = t
-        rec["step_from"] = rec["ref_from"]
-        rec["step_order"] = rec["order"]
-        rec["step_s"] = gap / 1e9
+        step["step_ns"] = t
+        step["step_from"] = rec["order"] - int(rec["ref_n"])
+        step["step_s"] = gap / 1e9
         for p in range(3):
-            rec["step_v"][p] = v[p] - rec["ref_v"][p]
-            rec["step_a"][p] = a[p] - rec["ref_a"][p]
+            step["step_v"][p] = v[p] - rec["ref_v"][p]
+            step["step_a"][p] = a[p] - rec["ref_a"][p]
     _refer(rec, t, v, a)
+
+
+@kernel
+def _rest(rec: Any, a: Any, moving: Chains) -> None:
+    """Keep the current of the last reading while it is another than the one before the next step."""
+    slot = rec["moving"]
+    step = moving.rows[slot]
+    same = step["step_ns"] == NO_TIME
+    for p in range(3):
+        step["last_a"][p] = a[p]
+        ref = rec["ref_a"][p]
+        same = same and (step["last_a"][p] == ref or (a[p] != a[p] and ref != ref))
+    if same:
+        rec["moving"] = drop(moving, slot, slot)
+
+
+@kernel
+def _evse(index: Any, e: int, evses: Chains) -> int:
+    """Return the record of an EVSE, a new one if it has none."""
+    if index[e]["at"] == NONE:
+        index[e]["at"] = take(evses, NONE)
+        rec = evses.rows[index[e]["at"]]
+        rec["ref_ns"] = NO_TIME
+        rec["order"] = -1
+        rec["before_n"] = rec["ref_n"] = 0
+        rec["told_a"] = np.nan
+        rec["moving"] = rec["bases"] = NONE
+        for p in range(3):
+            rec["ref_v"][p] = rec["ref_a"][p] = 0.0
+    return int(index[e]["at"])
 
 
 @njit(cache=True, nogil=True, fastmath=False)
@@ -167,27 +233,32 @@ def step_kernel(
     volts: I16,
     amps: I16,
     inv: Inventory,
-    state: Any,
+    index: Any,
+    evses: Chains,
+    moving: Chains,
     steps: Steps,
+    start: int,
     out: Notes,
-) -> None:
+) -> int:
     """Note changes of the EVSEs' currents, and their steps once their next message came in.
 
-    `out` needs room for two notes a reading.
+    Returns the first reading not processed for want of a free record, or n. `out` needs room for two notes a
+    reading.
     """
     n = len(time.evse)
     chosen = np.empty(4, np.int16)
     v, a = np.empty(3), np.empty(3)
-    i = 0
+    i = start
     while i < n:
         e = time.evse[i]
-        rec = state[e]
         phases = inv.phases[e]
         pick_phases(inv.dc[e], phases, volts, chosen)
         judged = inv.dc[e] == 0
         least = steps.unpowered * inv.u_n_v[e]
         single = amps[3] if phases == 1 else -1
         while i < n and time.evse[i] == e:
+            if evses.free[1] < 1 or moving.free[1] < 1:
+                return i
             total = np.nan
             for p in range(3):
                 v[p] = phase_view(values, chosen, p)[i] if chosen[p] >= 0 else np.nan
@@ -202,47 +273,85 @@ def step_kernel(
                 if not v[p] >= least:
                     v[p] = np.nan
             if judged and total == total:
+                at = index[e]["at"]
+                rec = evses.rows[at if at != NONE else _evse(index, e, evses)]
                 t = time.time_ns[i]
                 if time.order[i] != rec["order"]:
-                    if rec["step_ns"] != NO_TIME and rec["step_order"] < time.order[i]:
-                        _close(rec, i, time, out)
-                    rec["before"] = rec["order"]
-                    rec["order"] = time.order[i]
+                    if rec["moving"] != NONE and moving.rows[rec["moving"]]["step_ns"] != NO_TIME:
+                        _close(rec, i, time, moving, out)
+                    _message(rec, time.order[i])
                 if rec["told_a"] != rec["told_a"]:
                     rec["told_a"] = total
                 elif abs(total - rec["told_a"]) >= steps.still_a:
                     j = _note(out, CHANGED, i, time)
                     out.change_a[j] = total - rec["told_a"]
                     rec["told_a"] = total
-                if time.live[i] == 0:
-                    rec["ref_ns"] = NO_TIME
-                elif rec["ref_ns"] == NO_TIME:
+                known = rec["ref_ns"] != NO_TIME and t - rec["ref_ns"] <= steps.longest
+                if time.live[i] == 0 or not known or _still(rec, a, steps.still_a):
                     _refer(rec, t, v, a)
+                    if time.live[i] == 0:
+                        rec["ref_ns"] = NO_TIME
                 else:
-                    _step(rec, t, v, a, steps)
-                for p in range(3):
-                    rec["last_a"][p] = a[p]
+                    _step(rec, t, v, a, steps, moving)
+                if rec["moving"] != NONE:
+                    _rest(rec, a, moving)
             i += 1
+    return n
 
 
 @kernel
-def remember(site: Any, order: int, evse: int, change_a: float) -> None:
+def remember(site: Any, order: int, evse: int, change_a: float, events: Chains) -> None:
     """Remember that the current of an EVSE of the site changed."""
-    k = site["n"] % RING
-    site["order"][k] = order
-    site["evse"][k] = evse
-    site["change_a"][k] = abs(change_a)
-    site["n"] += 1
+    if site["kept"] == RING:
+        site["first"] = drop(events, site["first"], site["first"])
+        site["kept"] -= 1
+    slot = take(events, NONE)
+    event = events.rows[slot]
+    event["order"] = order
+    event["evse"] = evse
+    event["change_a"] = abs(change_a)
+    if site["first"] == NONE:
+        site["first"] = slot
+    else:
+        events.rows[site["last"]]["next"] = slot
+    site["last"] = slot
+    site["kept"] += 1
+    site["ever"] = min(site["ever"] + 1, RING)
 
 
 @kernel
-def others_a(site: Any, evse: int, from_order: int) -> float:
-    """Return by how much the others' currents changed after `from_order`, A; infinite if not remembered."""
-    n = min(site["n"], RING)
-    if n == RING and site["order"][site["n"] % RING] > from_order:
+def forget(sites: Any, needed: I64, events: Chains) -> None:
+    """Let events go whose order is at most ``needed[site]``: no EVSE heard of so far can ask for them."""
+    for s in range(len(needed)):
+        site = sites[s]
+        while site["first"] != NONE and events.rows[site["first"]]["order"] <= needed[s]:
+            event = events.rows[site["first"]]
+            site["gone_order"] = event["order"]
+            site["gone_a"] += event["change_a"]
+            site["first"] = drop(events, site["first"], site["first"])
+            site["kept"] -= 1
+        if site["ever"] == RING:
+            site["gone_a"] = 0.0
+        if site["first"] == NONE:
+            site["last"] = NONE
+
+
+@kernel
+def others_a(site: Any, evse: int, from_order: int, events: Chains) -> float:
+    """Return by how much the others' currents changed after `from_order`, A; infinite if not remembered.
+
+    Only an EVSE that was never heard of before can ask for what is gone.
+    """
+    total, slot = 0.0, site["first"]
+    if from_order < site["gone_order"]:
+        if site["ever"] == RING:
+            return np.inf
+        total = float(site["gone_a"])
+    elif site["kept"] == RING and events.rows[slot]["order"] > from_order:
         return np.inf
-    total = 0.0
-    for k in range(n):
-        if site["order"][k] > from_order and site["evse"][k] != evse:
-            total += site["change_a"][k]
+    while slot != NONE:
+        event = events.rows[slot]
+        if event["order"] > from_order and event["evse"] != evse:
+            total += event["change_a"]
+        slot = event["next"]
     return float(total)

@@ -8,7 +8,7 @@ import numpy as np
 
 from models._kernel import kernel
 
-from ._site_quiet import STEP_FIELDS
+from ._pool import NONE, Chains, find, take
 
 #: Steps that make a baseline.
 _WARM_UP: Final = 5
@@ -33,84 +33,107 @@ class Limits(NamedTuple):
     threshold: float
 
 
-FIELDS: Final[list[Any]] = [
-    *STEP_FIELDS,
-    # by phase, then by phase for steps that are not of all phases alike
-    ("base_ohm", "f4", (6,)),
-    ("mean_ohm", "f4", (6,)),  # of the last steps
-    ("sum", "f4", (6,)),
-    ("weight", "f4", (6,)),  # of the baseline: 1 over its variance, 1/ohm²
-    ("since_s", "i4", (6,)),  # first step of the sum
-    ("n", "u2", (6,)),
-    ("warm", "i2", (6, _WARM_UP)),
-    ("start_s", "i4"),
-    ("end_s", "i4"),
-    ("raised", "u1"),  # bit per baseline
+#: A baseline: 0 to 2 by phase, 3 to 5 by phase for steps that are not of all phases alike. Before there are
+#: `_WARM_UP` steps, the fields from `base_ohm` to `since_s` are the first ones, in units of `_OHM`.
+BASE_FIELDS: Final[list[Any]] = [
+    ("base_ohm", "f4"),
+    ("mean_ohm", "f4"),  # of the last steps
+    ("sum", "f4"),
+    ("since_s", "i4"),  # first step of the sum
+    ("weight", "f4"),  # of the baseline: 1 over its variance, 1/ohm²
+    ("n", "u2"),
+    ("raised", "u1"),
+    ("k", "u1"),
 ]
+#: What is raised is a record of its own, with this key: its start, and of how many baselines.
+RAISED: Final = 6
 
 
 @kernel
-def _median(warm: Any) -> float:
-    """Return the median of five numbers: the one that two others lie below, or at in an earlier place."""
-    for k in range(_WARM_UP):
-        below = 0
-        for j in range(_WARM_UP):
-            if warm[j] < warm[k] or (warm[j] == warm[k] and j < k):
-                below += 1
-        if below == _WARM_UP // 2:
-            return float(warm[k])
-    return 0.0
+def base_of(rec: Any, k: int, bases: Chains) -> int:
+    """Return baseline k of an EVSE, a new one if there is none."""
+    slot = find(bases, rec["bases"], k)
+    if slot == NONE:
+        slot = rec["bases"] = take(bases, rec["bases"])
+        base = bases.rows[slot]
+        base["k"] = k
+        base["n"] = base["raised"] = base["since_s"] = 0
+        base["base_ohm"] = base["mean_ohm"] = base["sum"] = base["weight"] = 0.0
+    return int(slot)
 
 
 @kernel
-def _learn(rec: Any, k: int, ohm: float, sigma: float, limits: Limits) -> None:
+def _median(a: float, b: float, c: float, d: float, e: float) -> float:
+    """Return the median of five numbers: `e` between the two in the middle of the others."""
+    f, g = max(min(a, b), min(c, d)), min(max(a, b), max(c, d))
+    return max(min(f, g), min(max(f, g), e))
+
+
+@kernel
+def _warm_up(base: Any, ohm: float) -> None:
+    """Keep one of the first steps; the last of them makes the baseline."""
+    n, value = base["n"], round(min(max(ohm / _OHM, -30_000.0), 30_000.0))
+    if n == 0:
+        base["base_ohm"] = value
+    elif n == 1:
+        base["mean_ohm"] = value
+    elif n == 2:
+        base["sum"] = value
+    elif n == 3:
+        base["since_s"] = value
+    else:
+        middle = _median(base["base_ohm"], base["mean_ohm"], base["sum"], float(base["since_s"]), value)
+        base["base_ohm"] = base["mean_ohm"] = max(middle * _OHM, 0.0)
+        base["sum"] = 0.0
+        base["since_s"] = 0
+
+
+@kernel
+def _learn(base: Any, ohm: float, sigma: float, limits: Limits) -> None:
     """Let the baseline follow a step; the first ones make it."""
-    n = rec["n"][k]
-    rec["n"][k] = min(n + 1, 65_535)
     weight = 1.0 / (sigma * sigma)
-    if n < _WARM_UP:
-        rec["warm"][k][n] = round(min(max(ohm / _OHM, -30_000.0), 30_000.0))
-        rec["weight"][k] += weight * _MEDIAN
-        if n + 1 == _WARM_UP:
-            rec["base_ohm"][k] = max(_median(rec["warm"][k]) * _OHM, 0.0)
-            rec["mean_ohm"][k] = rec["base_ohm"][k]
+    if base["n"] < _WARM_UP:
+        _warm_up(base, ohm)
+        base["n"] += 1
+        base["weight"] += weight * _MEDIAN
         return
-    rec["weight"][k] += weight
-    gain = max(weight / rec["weight"][k], 1.0 / limits.memory)
-    error = min(max(ohm - rec["base_ohm"][k], -2.0 * sigma), 2.0 * sigma)
-    rec["base_ohm"][k] = max(0.0, rec["base_ohm"][k] + gain * error)
+    base["n"] = min(base["n"] + 1, 65_535)
+    base["weight"] += weight
+    gain = max(weight / base["weight"], 1.0 / limits.memory)
+    error = min(max(ohm - base["base_ohm"], -2.0 * sigma), 2.0 * sigma)
+    base["base_ohm"] = max(0.0, base["base_ohm"] + gain * error)
 
 
 @kernel
-def test_step(rec: Any, k: int, ohm: float, sigma: float, t_s: int, limits: Limits) -> int:
-    """Take in a step of baseline k; return 1 when its limit is exceeded, -1 when no more, else 0."""
-    known = rec["n"][k] >= _WARM_UP and rec["weight"][k] >= (_SURE / limits.least_ohm) ** 2
+def test_step(base: Any, ohm: float, sigma: float, t_s: int, limits: Limits) -> int:
+    """Take in a step of a baseline; return 1 when its limit is exceeded, -1 when no more, else 0."""
+    known = base["n"] >= _WARM_UP and base["weight"] >= (_SURE / limits.least_ohm) ** 2
     if not known:
-        _learn(rec, k, ohm, sigma, limits)
+        _learn(base, ohm, sigma, limits)
         return 0
-    base = float(rec["base_ohm"][k])
-    limit = max(limits.factor * base, base + limits.least_ohm)
-    d = (limit - base) / sigma
-    ratio = d * ((ohm - base) / sigma - 0.5 * d)
+    usual = float(base["base_ohm"])
+    limit = max(limits.factor * usual, usual + limits.least_ohm)
+    d = (limit - usual) / sigma
+    ratio = d * ((ohm - usual) / sigma - 0.5 * d)
     most = limits.threshold / 3.0
     ratio = min(max(ratio, -most), most)
-    rec["mean_ohm"][k] += (ohm - rec["mean_ohm"][k]) / 3.0
-    raised = rec["raised"] & (1 << k)
-    if rec["sum"][k] == 0.0:
-        rec["since_s"][k] = t_s
-    rec["sum"][k] = max(0.0, rec["sum"][k] + (-ratio if raised else ratio))
-    if raised or rec["sum"][k] > most:
-        rec["n"][k] = min(rec["n"][k] + 1, 65_535)  # suspicious steps teach nothing
+    base["mean_ohm"] += (ohm - base["mean_ohm"]) / 3.0
+    raised = base["raised"] != 0
+    if base["sum"] == 0.0:
+        base["since_s"] = t_s
+    base["sum"] = max(0.0, base["sum"] + (-ratio if raised else ratio))
+    if raised or base["sum"] > most:
+        base["n"] = min(base["n"] + 1, 65_535)  # suspicious steps teach nothing
     else:
-        _learn(rec, k, ohm, sigma, limits)
-    if rec["sum"][k] < limits.threshold - 1e-3:
+        _learn(base, ohm, sigma, limits)
+    if base["sum"] < limits.threshold - 1e-3:
         return 0
     if raised:
-        rec["sum"][k] = 0.0
-        rec["raised"] &= 255 - (1 << k)
+        base["sum"] = 0.0
+        base["raised"] = 0
         return -1
-    if rec["mean_ohm"][k] < limit:
+    if base["mean_ohm"] < limit:
         return 0
-    rec["sum"][k] = 0.0
-    rec["raised"] |= 1 << k
+    base["sum"] = 0.0
+    base["raised"] = 1
     return 1

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models._kernel import kernel
 from models.batch import I64, ReadingBatch
@@ -41,21 +42,27 @@ from models.detecting import (
     timeline,
 )
 from models.devices import DeviceTable
+from models.units import NO_TIME
 
 from ._base import GRID_CHANNELS, Table, check_version, ns, require, slots
 from ._kernels import emit
+from ._pool import NONE, Chains, Pool, drop, find
 from ._site_quiet import (
     CHANGED,
+    EVENT_FIELDS,
+    MOVING_FIELDS,
+    SITE_BLANK,
     SITE_FIELDS,
-    STEP_BLANK,
+    STEP_FIELDS,
     Notes,
     Steps,
+    forget,
     notes,
     others_a,
     remember,
     step_kernel,
 )
-from ._source_baseline import FIELDS, Limits, test_step
+from ._source_baseline import BASE_FIELDS, RAISED, Limits, base_of, test_step
 from ._voltage import inventory
 
 _AMPS: Final = tuple(CHANNEL_ID[f"Current.Import{p}"] for p in ("@L1", "@L2", "@L3", ""))
@@ -70,7 +77,10 @@ SPEC = DetectorSpec(
     peers=True,
 )
 
-VERSION: Final = 1
+VERSION: Final = 2
+
+_MOST_BASES: Final = 4  # that one step may need: three phases, and what is raised
+_FORGET_AT: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,23 +153,25 @@ class Config:
 
 
 @kernel
-def _tell(rec: Any, j: int, k: int, kind: int, told: Notes, limits: Limits, out: EmissionArrays) -> None:
-    base = float(rec["base_ohm"][k])
-    limit = max(limits.factor * base, base + limits.least_ohm)
+def _tell(
+    base: Any, j: int, kind: int, start_s: int, end_s: int, told: Notes, limits: Limits, out: EmissionArrays
+) -> None:
+    usual, k = float(base["base_ohm"]), base["k"]
+    limit = max(limits.factor * usual, usual + limits.least_ohm)
     at = emit(
-        out, told.evse[j], kind, WARNING, 1, rec["start_s"] * 1_000_000_000, rec["end_s"] * 1_000_000_000,
-        told.order[j], told.effect_ns[j], rec["mean_ohm"][k] / limit,
+        out, told.evse[j], kind, WARNING, 1, start_s * 1_000_000_000, end_s * 1_000_000_000,
+        told.order[j], told.effect_ns[j], base["mean_ohm"] / limit,
     )  # fmt: skip
-    out.evidence[at, 0] = rec["mean_ohm"][k]
-    out.evidence[at, 1] = base
+    out.evidence[at, 0] = base["mean_ohm"]
+    out.evidence[at, 1] = usual
     out.evidence[at, 2] = limit
     out.evidence[at, 3] = told.step_a[j, k % 3]
-    out.evidence[at, 4] = rec["n"][k]
+    out.evidence[at, 4] = base["n"]
     out.evidence[at, 5] = k % 3 + 1
 
 
 @kernel
-def _judge(rec: Any, j: int, told: Notes, limits: Limits, out: EmissionArrays) -> None:
+def _judge(rec: Any, j: int, told: Notes, limits: Limits, bases: Chains, out: EmissionArrays) -> None:
     """Take in the step of note j, which the rest of the site did not disturb."""
     greatest, least = 0.0, np.inf
     for p in range(3):
@@ -174,15 +186,18 @@ def _judge(rec: Any, j: int, told: Notes, limits: Limits, out: EmissionArrays) -
         if not abs(step) >= limits.least_step_a or told.step_v[j, p] != told.step_v[j, p]:
             continue
         ohm = -told.step_v[j, p] / step
-        k = offset + p
-        before = rec["raised"]
-        found = test_step(rec, k, ohm, noise / abs(step), t_s, limits)
-        if found > 0 and before == 0:
-            rec["start_s"], rec["end_s"] = rec["since_s"][k], t_s
-            _tell(rec, j, k, RAISE, told, limits, out)
-        elif found < 0 and rec["raised"] == 0:
-            rec["end_s"] = rec["since_s"][k]
-            _tell(rec, j, k, CLEAR, told, limits, out)
+        base = bases.rows[base_of(rec, offset + p, bases)]
+        found = test_step(base, ohm, noise / abs(step), t_s, limits)
+        if found == 0:
+            continue
+        head = bases.rows[base_of(rec, RAISED, bases)]
+        if found > 0 and head["n"] == 0:
+            head["since_s"] = base["since_s"]
+            _tell(base, j, RAISE, head["since_s"], t_s, told, limits, out)
+        head["n"] += found
+        if head["n"] == 0:
+            _tell(base, j, CLEAR, head["since_s"], base["since_s"], told, limits, out)
+            rec["bases"] = drop(bases, rec["bases"], find(bases, rec["bases"], RAISED))
 
 
 @kernel
@@ -191,28 +206,31 @@ def _judge_kernel(
     by_order: I64,
     told: Notes,
     site_of: I64,
-    state: Any,
+    index: Any,
+    evses: Chains,
+    bases: Chains,
     sites: Any,
+    events: Chains,
     limits: Limits,
     out: EmissionArrays,
 ) -> int:
-    """Take in notes in order of effect; return the first that had no room for its emissions."""
+    """Take in notes in order of effect; return the first that had no room for its emissions or records."""
     room = len(out.order) - 3
     for k in range(start, len(by_order)):
-        if out.used[0] > room:
+        if out.used[0] > room or events.free[1] < 1 or bases.free[1] < _MOST_BASES:
             return k
         j = by_order[k]
         evse = told.evse[j]
         site = sites[site_of[j]]
         if told.kind[j] == CHANGED:
-            remember(site, told.order[j], evse, told.change_a[j])
+            remember(site, told.order[j], evse, told.change_a[j], events)
             continue
         own = 0.0
         for p in range(3):
             if told.step_a[j, p] == told.step_a[j, p]:
                 own += abs(told.step_a[j, p])
-        if others_a(site, evse, told.from_order[j]) < limits.quiet_share * own:
-            _judge(state[evse], j, told, limits, out)
+        if others_a(site, evse, told.from_order[j], events) < limits.quiet_share * own:
+            _judge(evses.rows[index[evse]["at"]], j, told, limits, bases, out)
     return len(by_order)
 
 
@@ -239,34 +257,41 @@ class Detector:
             int(config.memory),
             float(config.threshold),
         )
-        self._evses = Table(FIELDS, STEP_BLANK)
-        self._sites = Table(SITE_FIELDS, {})
+        self._index = Table([("at", "i4")], {"at": NONE})
+        self._sites = Table(SITE_FIELDS, SITE_BLANK)
+        self._evses, self._moving = Pool(STEP_FIELDS), Pool(MOVING_FIELDS)
+        self._bases, self._events = Pool(BASE_FIELDS), Pool(EVENT_FIELDS)
+        self._forget_at = _FORGET_AT  # events remembered, from which it is looked for some that nobody needs
         if resume_state is not None:
             check_version(SPEC, VERSION, resume_state)
-            self._evses.load(resume_state["evses"], SPEC.code)
-            self._sites.load(resume_state["sites"], SPEC.code)
+            self._load(resume_state)
         # compiled (or read from the cache) here, not at the first reading of a live stream
         self._run(ReadingBatch.empty(0, SPEC.channels[:1]), DeviceTable(), Emissions())
 
     def process(self, seen: Observed, out: Emissions) -> None:
         """Take in one batch and emit what changed."""
         if len(seen.rows) and not seen.rows.present.isdisjoint(_AMPS):
-            self._evses.reserve(seen.devices.n_evses)
+            self._index.reserve(seen.devices.n_evses)
             self._sites.reserve(seen.devices.n_sites)
             self._run(seen.rows, seen.devices, out)
+            if self._events.used > self._forget_at:
+                self._forget(seen.devices)
+                self._forget_at = max(2 * self._events.used, _FORGET_AT)
 
     def _run(self, rows: ReadingBatch, devices: DeviceTable, out: Emissions) -> None:
         told = notes(2 * len(rows))
-        step_kernel(
-            timeline(rows),
-            np.ascontiguousarray(rows.values),
-            slots(rows, GRID_CHANNELS),
-            slots(rows, _AMPS),
-            inventory(devices),
-            self._evses.rows,
-            self._steps,
-            told,
-        )
+        index, at = self._index.rows, 0
+        stream, values, inv = timeline(rows), np.ascontiguousarray(rows.values), inventory(devices)
+        volts, amps = slots(rows, GRID_CHANNELS), slots(rows, _AMPS)
+        while True:
+            evses, moving = self._evses.chains, self._moving.chains
+            at = int(
+                step_kernel(stream, values, volts, amps, inv, index, evses, moving, self._steps, at, told)
+            )
+            if at >= len(rows):
+                break
+            self._evses.have(1)
+            self._moving.have(1)
         used = int(told.used[0])
         # a change before a step that is judged by the same message
         by_order = np.lexsort((told.evse[:used], told.kind[:used], told.order[:used])).astype(np.int64)
@@ -276,26 +301,75 @@ class Detector:
         while True:
             at = int(
                 _judge_kernel(
-                    at, by_order, told, site_of, self._evses.rows, self._sites.rows, self._limits, out.arrays
+                    at, by_order, told, site_of, index, self._evses.chains, self._bases.chains,
+                    self._sites.rows, self._events.chains, self._limits, out.arrays,
                 )
-            )
+            )  # fmt: skip
             if at >= used:
                 break
-            out.grow()
+            if not (self._events.have(1) or self._bases.have(_MOST_BASES)):
+                out.grow()
         out.collect(SPEC)
+
+    def _forget(self, devices: DeviceTable) -> None:
+        """Let events go that no EVSE heard of so far can ask for."""
+        needed = np.full(self._sites.n, np.iinfo(np.int64).max)
+        heads = self._index.rows["at"][: self._index.n]
+        evse = np.flatnonzero(heads != NONE)
+        rec = self._evses.rows[heads[evse]]
+        after = rec["order"] - np.maximum(rec["ref_n"], rec["before_n"]).astype(np.int64)
+        waits = rec["moving"] != NONE
+        step = self._moving.rows[rec["moving"][waits]]
+        after[waits] = np.where(
+            step["step_ns"] == NO_TIME, after[waits], np.minimum(after[waits], step["step_from"])
+        )
+        sites = np.array(devices.station_site, np.int64)[devices.evse_station[evse]]
+        np.minimum.at(needed, sites, after)
+        forget(self._sites.rows, needed, self._events.chains)
+
+    def _heads(self, field: str) -> NDArray[np.int32]:
+        """Return where the chains of a field of the EVSEs' records begin, by EVSE."""
+        at = self._index.rows["at"][: self._index.n]
+        return np.where(at != NONE, self._evses.rows[field][at], NONE).astype(np.int32)
 
     def snapshot(self) -> dict[str, Any]:
         """Return the whole state as plain data, copied."""
+        at, sites = self._index.columns()["at"], self._sites.columns()
+        evses, first = self._evses.columns(at), sites.pop("first")
         return {
             "code": SPEC.code,
             "version": VERSION,
-            "evses": self._evses.columns(),
-            "sites": self._sites.columns(),
+            "n": self._index.n,
+            "evses": {name: x for name, x in evses.items() if name not in {"moving", "bases"}},
+            "moving": self._moving.columns(self._heads("moving")),
+            "bases": self._bases.columns(self._heads("bases")),
+            "sites": {name: x for name, x in sites.items() if name != "last"},
+            "events": self._events.columns(first),
         }
+
+    def _load(self, state: dict[str, Any]) -> None:
+        """Take over what `snapshot` returned."""
+        none = np.full(len(state["evses"]["owner"]), NONE, np.int32)
+        self._index.reserve(state["n"])
+        at = self._index.rows["at"]
+        self._evses.load(state["evses"] | {"moving": none, "bases": none}, at, SPEC.code)
+        for pool, field in ((self._moving, "moving"), (self._bases, "bases")):
+            heads = np.full(state["n"], NONE, np.int32)
+            pool.load(state[field], heads, SPEC.code)
+            known = at[: state["n"]] != NONE
+            self._evses.rows[field][at[: state["n"]][known]] = heads[known]
+        none = np.full(len(state["sites"]["kept"]), NONE, np.int32)
+        self._sites.load(state["sites"] | {"first": none, "last": none}, SPEC.code)
+        self._events.load(state["events"], self._sites.rows["first"], SPEC.code)
+        slot = self._sites.rows["first"].copy()
+        while (slot != NONE).any():
+            self._sites.rows["last"][slot != NONE] = slot[slot != NONE]
+            slot = np.where(slot != NONE, self._events.rows["next"][slot], NONE)
 
     def nbytes(self) -> int:
         """Return the bytes of state held."""
-        return self._evses.nbytes + self._sites.nbytes
+        pools = (self._evses, self._moving, self._bases, self._events)
+        return self._index.nbytes + self._sites.nbytes + sum(pool.nbytes for pool in pools)
 
 
 def build(config: Config, resume_state: dict[str, Any] | None = None) -> Detector:

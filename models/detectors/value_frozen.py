@@ -166,9 +166,8 @@ class _Detector(RowDetector):
                     start, stream, values, ac, dc, inv, self.table.rows, self._limits, self._runs.chains, out
                 )
             )
-            if not self._runs.short_of(MOST_TAKEN):
+            if not self._runs.have(MOST_TAKEN):
                 return start
-            self._runs.grow()
 
     def snapshot(self) -> dict[str, Any]:
         """Return the whole state as plain data, copied."""
