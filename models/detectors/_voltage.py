@@ -2,7 +2,8 @@
 
 One kernel serves both: `sign` is -1 for too low, +1 for too high, and a value is beyond a limit when
 ``sign * value > sign * limit``. Minute sums are folded into ten-minute sums when their minute ends, and a
-window is judged when the first reading after it arrives.
+window is judged when the first reading after it arrives. Every EVSE has its sums; what else is to know of a
+window is kept from the first reading beyond the ten-minute limit on, without which no mean can be beyond.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from models.detecting import CLEAR, RAISE, WARNING, DetectorSpec, EmissionArrays
 from models.devices import DeviceTable
 from models.units import NO_TIME
 
-from ._base import GRID_CHANNELS, RowDetector, ns, slots
+from ._base import GRID_CHANNELS, ns, slots
 from ._kernels import NOTHING, ROOM, emit, phase_view, pick_phases
+from ._sparse import Sparse, SparseDetector, find, full, give, take
 
 _MINUTE_NS: Final = 60_000_000_000
 _TEN_NS: Final = 600_000_000_000
@@ -30,31 +32,32 @@ _ROUNDING_V: Final = 1e-6
 
 EVIDENCE: Final = ("voltage_mean_v", "u_n_v", "limit_v", "window_s", "phase", "samples")
 
+#: Sums are of whole fifths of a millivolt: three decimals fit, and ten minutes of 1 s samples up to 1400 V.
+_PER_V: Final = 5000.0
+_MOST: Final = 2**32 - 1
+
 _DTYPE: Final[list[Any]] = [
-    ("minute", "i8"),  # open minute, counted from the epoch
-    ("last_ns", "i8"),  # last reading in it
+    ("minute", "u4"),  # open minute, counted from the epoch; 0 before the first
+    ("sum1", "u4", (3,)),
+    ("sum10", "u4", (3,)),
+    ("n1", "u2", (3,)),
+    ("n10", "u2", (3,)),
+]
+
+#: Of EVSEs with a reading beyond the ten-minute limit in an open window, or of which something is raised.
+_SPARSE_DTYPE: Final[list[Any]] = [
+    ("last_ns", "i8"),  # last reading in the open minute
     ("first_ns", "i8"),  # first reading in it beyond the ten-minute limit
     ("first10_ns", "i8"),  # the same in the closed minutes of the open ten
     ("start_ns", "i8"),
     ("bad_end_ns", "i8"),  # end of the last window beyond its limit
-    ("sum1", "f8", (3,)),
-    ("sum10", "f8", (3,)),
-    ("n1", "u2", (3,)),
-    ("n10", "u2", (3,)),
     ("raised", "u1"),
     ("live", "u1"),
     ("ten", "u1"),  # what is raised was (also) found by a ten-minute mean
     ("last_live", "u1"),
 ]
 
-_BLANK: Final = {
-    "minute": -1,
-    "last_ns": NO_TIME,
-    "first_ns": NO_TIME,
-    "first10_ns": NO_TIME,
-    "start_ns": NO_TIME,
-    "bad_end_ns": NO_TIME,
-}
+_SPARSE_BLANK: Final = dict.fromkeys(("last_ns", "first_ns", "first10_ns", "start_ns", "bad_end_ns"), NO_TIME)
 
 
 class Inventory(NamedTuple):
@@ -110,16 +113,17 @@ def inventory(devices: DeviceTable) -> Inventory:
 
 
 @kernel
-def _judge(rec: Any, long: int, u_n: float, limits: Limits, start_ns: int, end_ns: int, worst: Found) -> bool:
+def _judge(
+    sums: Any, n: Any, long: int, u_n: float, limits: Limits, start_ns: int, end_ns: int, worst: Found
+) -> bool:
     """Judge one closed window (long: ten minutes); put the worst phase beyond the limit into `worst`."""
     bad = False
     factor = limits.ten_min if long != 0 else limits.one_min
     limit = factor * u_n
     for p in range(3):
-        n = rec["n10"][p] if long != 0 else rec["n1"][p]
-        if n == 0 or (long != 0 and n < limits.ten_samples):
+        if n[p] == 0 or (long != 0 and n[p] < limits.ten_samples):
             continue
-        mean = (rec["sum10"][p] if long != 0 else rec["sum1"][p]) / n
+        mean = sums[p] / (_PER_V * n[p])
         if limits.sign * mean > limits.sign * limit + _ROUNDING_V and (
             not bad or limits.sign * mean > limits.sign * worst.mean_v[0] + _ROUNDING_V
         ):
@@ -128,51 +132,75 @@ def _judge(rec: Any, long: int, u_n: float, limits: Limits, start_ns: int, end_n
             worst.limit_v[0] = limit
             worst.window_s[0] = 600.0 if long != 0 else 60.0
             worst.phase[0] = p + 1
-            worst.samples[0] = n
+            worst.samples[0] = n[p]
             worst.start_ns[0] = start_ns
             worst.end_ns[0] = end_ns
     return bad
 
 
 @kernel
-def _close(rec: Any, t: int, u_n: float, limits: Limits, worst: Found) -> int:
-    """Close the open minute, and the ten minutes around it if `t` lies beyond.
+def _fifths(volts: float) -> int:
+    return int(min(volts, 1e6) * _PER_V + 0.5)
+
+
+@kernel
+def _add(sums: Any, n: Any, p: int, more: int, samples: int) -> None:
+    """Add to the sum and the count of phase p; full ones stay full."""
+    sums[p] = min(np.int64(sums[p]) + more, _MOST)
+    n[p] = min(np.int64(n[p]) + samples, 65_535)
+
+
+@kernel
+def _fold(rec: Any) -> None:
+    """Add the open minute, which ends, to its ten."""
+    for p in range(3):
+        _add(rec["sum10"], rec["n10"], p, np.int64(rec["sum1"][p]), np.int64(rec["n1"][p]))
+
+
+@kernel
+def _reset(rec: Any, ten_ends: bool) -> None:
+    """Start another minute, and another ten if they ended."""
+    for p in range(3):
+        rec["sum1"][p] = 0
+        rec["n1"][p] = 0
+        if ten_ends:
+            rec["sum10"][p] = 0
+            rec["n10"][p] = 0
+
+
+@kernel
+def _close(rec: Any, odd: Any, t: int, u_n: float, limits: Limits, worst: Found) -> int:
+    """Judge the open minute, which is folded, and the ten minutes around it if `t` lies beyond.
 
     Returns bits: 1 the minute was beyond its limit, 2 the ten minutes were. The figures in `worst` are
     the minute's if it was, its start and end span both.
     """
-    minute = rec["minute"]
+    minute = np.int64(rec["minute"])
     ten = minute // 10
-    first10 = rec["first10_ns"] if rec["first10_ns"] != NO_TIME else rec["first_ns"]
-    for p in range(3):
-        rec["sum10"][p] += rec["sum1"][p]
-        rec["n10"][p] += rec["n1"][p]
+    first10 = odd["first10_ns"] if odd["first10_ns"] != NO_TIME else odd["first_ns"]
     bad = 0
     if t // _TEN_NS != ten:
-        if _judge(rec, 1, u_n, limits, first10, (ten + 1) * _TEN_NS, worst):
+        if first10 != NO_TIME and _judge(
+            rec["sum10"], rec["n10"], 1, u_n, limits, first10, (ten + 1) * _TEN_NS, worst
+        ):
             bad = 2
-        for p in range(3):
-            rec["sum10"][p] = 0.0
-            rec["n10"][p] = 0
         first10 = NO_TIME
     since, until = worst.start_ns[0], worst.end_ns[0]
-    if _judge(rec, 0, u_n, limits, rec["first_ns"], (minute + 1) * _MINUTE_NS, worst):
+    if odd["first_ns"] != NO_TIME and _judge(
+        rec["sum1"], rec["n1"], 0, u_n, limits, odd["first_ns"], (minute + 1) * _MINUTE_NS, worst
+    ):
         if bad != 0:
             worst.start_ns[0] = min(since, worst.start_ns[0])
             worst.end_ns[0] = max(until, worst.end_ns[0])
         bad |= 1
-    rec["first10_ns"] = first10
-    rec["first_ns"] = NO_TIME
-    for p in range(3):
-        rec["sum1"][p] = 0.0
-        rec["n1"][p] = 0
+    odd["first10_ns"] = first10
+    odd["first_ns"] = NO_TIME
     return bad
 
 
 @kernel
-def _decide(rec: Any, bad: int, t: int, limits: Limits, worst: Found) -> int:
+def _decide(rec: Any, bad: int, t: int, minute_end: int, limits: Limits, worst: Found) -> int:
     """Return what to emit after a minute was closed; keep what is raised and when it was last bad."""
-    minute_end = (rec["minute"] + 1) * _MINUTE_NS
     if bad != 0:
         if rec["raised"] == 0:
             rec["ten"] = 0
@@ -220,11 +248,29 @@ def _report(
 
 
 @kernel
-def _add(rec: Any, p: int, v: float, floor: float) -> None:
-    """Add a voltage of phase p to the open minute, unless it is missing or below `floor`."""
-    if v >= floor:  # false for NaN
-        rec["sum1"][p] += v
-        rec["n1"][p] += 1
+def _minute_ends(
+    rec: Any,
+    sparse: Sparse,
+    i: int,
+    time: Timeline,
+    u_n: float,
+    limits: Limits,
+    worst: Found,
+    out: EmissionArrays,
+) -> None:
+    """Close the open minute before reading i, and judge it if there is anything to judge."""
+    e, t = time.evse[i], time.time_ns[i]
+    at = find(sparse, e)
+    _fold(rec)
+    if at != 0:
+        odd = sparse.records[at]
+        bad = _close(rec, odd, t, u_n, limits, worst)
+        kind = _decide(odd, bad, t, (np.int64(rec["minute"]) + 1) * _MINUTE_NS, limits, worst)
+        if kind != NOTHING:
+            _report(odd, i, time, kind, u_n, worst, out)
+        if odd["raised"] == 0 and odd["first10_ns"] == NO_TIME:
+            give(sparse, e)
+    _reset(rec, t // _TEN_NS != np.int64(rec["minute"]) // 10)
 
 
 @njit(cache=True, nogil=True, fastmath=False)
@@ -235,12 +281,13 @@ def _voltage_kernel(
     columns: I16,
     inv: Inventory,
     state: Any,
+    sparse: Sparse,
     limits: Limits,
     worst: Found,
     out: EmissionArrays,
 ) -> int:
     n, room, sign = len(time.evse), len(out.order) - ROOM, limits.sign
-    evse, time_ns, live = time.evse, time.time_ns, time.live
+    evse, time_ns = time.evse, time.time_ns
     chosen = np.empty(4, np.int16)
     i = start
     while i < n:
@@ -249,7 +296,7 @@ def _voltage_kernel(
         declared = inv.declared[e] != 0
         u_n = inv.u_n_v[e] if declared else limits.undeclared_v
         floor = 0.0 if declared else limits.undeclared_floor_v
-        beyond = sign * limits.ten_min * u_n
+        edge = sign * limits.ten_min * u_n
         least = max(limits.unpowered * u_n, floor)
         some = pick_phases(inv.dc[e], inv.phases[e], columns, chosen)
         one, two = phase_view(values, chosen, 0), phase_view(values, chosen, 1)
@@ -264,34 +311,44 @@ def _voltage_kernel(
             c = three[i] if chosen[2] >= 0 else np.nan
             if some != 0 and (a >= least or b >= least or c >= least):
                 t = time_ns[i]
+                beyond = (
+                    (a >= floor and sign * a > edge)
+                    or (b >= floor and sign * b > edge)
+                    or (c >= floor and sign * c > edge)
+                )
+                if beyond and full(sparse) and find(sparse, e) == 0:
+                    return i
                 minute = t // _MINUTE_NS
                 if minute != rec["minute"]:
-                    if rec["minute"] >= 0:
-                        bad = _close(rec, t, u_n, limits, worst)
-                        kind = _decide(rec, bad, t, limits, worst)
-                        if kind != NOTHING:
-                            _report(rec, i, time, kind, u_n, worst, out)
+                    if rec["minute"] != 0:
+                        _minute_ends(rec, sparse, i, time, u_n, limits, worst, out)
                     rec["minute"] = minute
-                _add(rec, 0, a, floor)
-                _add(rec, 1, b, floor)
-                _add(rec, 2, c, floor)
-                if rec["first_ns"] == NO_TIME and (
-                    (a >= floor and sign * a > beyond)
-                    or (b >= floor and sign * b > beyond)
-                    or (c >= floor and sign * c > beyond)
-                ):
-                    rec["first_ns"] = t
-                rec["last_ns"] = t
-                rec["last_live"] = live[i]
+                if a >= floor:  # false for NaN
+                    _add(rec["sum1"], rec["n1"], 0, _fifths(a), 1)
+                if b >= floor:
+                    _add(rec["sum1"], rec["n1"], 1, _fifths(b), 1)
+                if c >= floor:
+                    _add(rec["sum1"], rec["n1"], 2, _fifths(c), 1)
+                at = find(sparse, e)
+                if at == 0 and beyond:
+                    at = take(sparse, e)
+                if at != 0:
+                    odd = sparse.records[at]
+                    if beyond and odd["first_ns"] == NO_TIME:
+                        odd["first_ns"] = t
+                    odd["last_ns"] = t
+                    odd["last_live"] = time.live[i]
             i += 1
     return n
 
 
-class VoltageDetector(RowDetector):
+class VoltageDetector(SparseDetector):
     """The detector behind `under_voltage` and `over_voltage`."""
 
+    version = 2
     dtype = _DTYPE
-    blank = _BLANK
+    sparse_dtype = _SPARSE_DTYPE
+    sparse_blank = _SPARSE_BLANK
 
     def __init__(self, spec: DetectorSpec, limits: Limits, resume_state: dict[str, Any] | None) -> None:
         self.spec = spec
@@ -308,6 +365,7 @@ class VoltageDetector(RowDetector):
                 slots(rows, GRID_CHANNELS),
                 inventory(devices),
                 self.table.rows,
+                self.sparse.arrays,
                 self.limits,
                 self._worst,
                 out,
