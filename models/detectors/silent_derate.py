@@ -28,6 +28,7 @@ from models.units import NO_TIME
 from ._base import RowDetector, columns, ns, require
 from ._connector import CURRENT_CHANNELS, Currents, flowing
 from ._kernels import ROOM, emit
+from ._sparse import Sparse, SparseDetector, find, full, give, take
 
 SPEC = DetectorSpec(
     "silent_derate",
@@ -44,6 +45,7 @@ SPEC = DetectorSpec(
 
 _HEATING: Final = 1
 _COOLED: Final = 2
+_SUSPENDED: Final = b.SUSPENDED_EV | b.SUSPENDED_EVSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,182 +148,215 @@ class _Limits(NamedTuple):
     failed_low: float
 
 
+class _Given(NamedTuple):
+    """Columns beside the currents, NaN where a batch has none."""
+
+    cable_c: F64
+    outlet_c: F64
+    offered_a: F64
+    soc: F64
+
+
 @kernel
-def _temperature(rec: Any, t: int, cable_c: float, outlet_c: float, limits: _Limits) -> None:
-    """Take in the plug's temperature: the last one, its mean before it, and when it was last hot."""
+def _plug(cable_c: float, outlet_c: float, limits: _Limits) -> float:
+    """Return the plug's temperature, -inf where no sensor that works tells it."""
     celsius = -np.inf
     if limits.failed_low < cable_c < limits.failed_high:  # false for NaN
         celsius = cable_c
     if limits.failed_low < outlet_c < limits.failed_high and outlet_c > celsius:
         celsius = outlet_c
-    if celsius == -np.inf:
-        return
+    return float(celsius)
+
+
+@kernel
+def _mean(rec: Any, t: int, celsius: float, limits: _Limits) -> None:
+    """Take in a temperature to the mean of those before."""
     if rec["warm_ns"] == NO_TIME or t - rec["warm_ns"] > limits.gap_ns:
         rec["mean_c"] = celsius
     else:
         dt = t - rec["warm_ns"]
         rec["mean_c"] += (celsius - rec["mean_c"]) * dt / (limits.mean_ns + dt)
     rec["warm_ns"] = t
-    rec["celsius"] = celsius
-    if celsius >= limits.hot:
-        rec["hot_ns"] = t
 
 
 @kernel
-def _reset(rec: Any) -> None:
-    rec["followed_a"] = np.nan
-    rec["since_ns"] = NO_TIME
-    rec["n"] = 0
-    rec["why"] = 0
-
-
-@kernel
-def _fall(rec: Any, t: int, amps: float, limits: _Limits) -> None:
-    """Take in a reduced current: note a fall of a hot plug."""
-    if rec["since_ns"] != NO_TIME:
-        rec["n"] += 1
+def _fall(rec: Any, hot: Any, t: int, amps: float, limits: _Limits) -> None:
+    """Take in a reduced current of a plug that was hot: note its fall."""
+    if hot["since_ns"] != NO_TIME:
+        hot["n"] += 1
         return
-    hot = rec["hot_ns"] != NO_TIME and t - rec["hot_ns"] <= limits.hot_within_ns
-    if hot and amps < limits.fall_share * rec["followed_a"]:  # false for NaN: it never followed
-        rec["since_ns"] = t
-        rec["n"] = 1
-        rec["fall_c"] = rec["celsius"]
-        rec["why"] = _HEATING if rec["celsius"] - rec["mean_c"] >= limits.heating else 0
-        rec["fell_a"] = amps
+    if t - hot["hot_ns"] <= limits.hot_within_ns and amps < limits.fall_share * rec["followed_a"]:
+        # false for NaN: it never followed
+        hot["since_ns"] = t
+        hot["n"] = 1
+        hot["fall_c"] = hot["celsius"]
+        hot["why"] = _HEATING if hot["celsius"] - rec["mean_c"] >= limits.heating else 0
+        hot["fell_a"] = amps
 
 
 @kernel
-def _judge(rec: Any, t: int, amps: float, offered: float, live: int, limits: _Limits) -> int:
-    """Take in a judged current; return what to emit, 0 for nothing."""
-    if rec["since_ns"] != NO_TIME and t - rec["seen_ns"] > limits.gap_ns:
-        rec["since_ns"] = NO_TIME
-    rec["seen_ns"] = t
-    if amps < limits.share * offered:
-        rec["good_ns"] = NO_TIME
-        _fall(rec, t, amps, limits)
-        if rec["since_ns"] == NO_TIME or rec["why"] == 0:
+def _judge(rec: Any, hot: Any, t: int, amps: float, live: int, limits: _Limits) -> int:
+    """Take in a judged current of a plug that was hot; return what to emit, 0 for nothing."""
+    if hot["since_ns"] != NO_TIME and t - hot["seen_ns"] > limits.gap_ns:
+        hot["since_ns"] = NO_TIME
+    hot["seen_ns"] = t
+    if amps < limits.share * rec["offered_a"]:
+        hot["good_ns"] = NO_TIME
+        _fall(rec, hot, t, amps, limits)
+        if hot["since_ns"] == NO_TIME or hot["why"] == 0:
             return 0
-        if rec["n"] < limits.least_n or t - rec["since_ns"] < limits.least_ns:
+        if hot["n"] < limits.least_n or t - hot["since_ns"] < limits.least_ns:
             return 0
     else:
-        rec["followed_a"] = amps
-        since = rec["since_ns"]
-        cooled = rec["fall_c"] - rec["celsius"] >= limits.cooled
-        long = since != NO_TIME and rec["n"] >= limits.least_n and t - since >= limits.least_ns
-        if rec["raised"] != 0 or not (long and cooled):
-            rec["since_ns"] = NO_TIME
+        since = hot["since_ns"]
+        cooled = hot["fall_c"] - hot["celsius"] >= limits.cooled
+        long = since != NO_TIME and hot["n"] >= limits.least_n and t - since >= limits.least_ns
+        hot["since_ns"] = NO_TIME
+        if hot["raised"] != 0 or not (long and cooled):
             return 0
-        rec["why"] = _COOLED
-        rec["good_ns"] = t
-        rec["since_ns"] = NO_TIME
-        rec["start_ns"] = since
-        rec["raised"] = 1
-        rec["live"] = live
+        hot["why"] = _COOLED
+        hot["good_ns"] = t
+        hot["start_ns"] = since
+        hot["raised"] = 1
+        hot["live"] = live
         return RAISE
-    if rec["raised"] == 0:
-        rec["start_ns"] = rec["since_ns"]
-    elif rec["live"] >= live:
+    if hot["raised"] == 0:
+        hot["start_ns"] = hot["since_ns"]
+    elif hot["live"] >= live:
         return 0
-    rec["raised"] = 1
-    rec["live"] = live
+    hot["raised"] = 1
+    hot["live"] = live
     return RAISE
 
 
 @kernel
-def _recovered(rec: Any, t: int, limits: _Limits) -> bool:
+def _recovered(hot: Any, t: int, limits: _Limits) -> bool:
     """Return whether what is raised has been absent long enough."""
-    if rec["raised"] == 0 or rec["since_ns"] != NO_TIME:
+    if hot["raised"] == 0 or hot["since_ns"] != NO_TIME:
         return False
-    if rec["good_ns"] == NO_TIME:
-        rec["good_ns"] = t
-    if t - rec["good_ns"] < limits.hold_ns:
+    if hot["good_ns"] == NO_TIME:
+        hot["good_ns"] = t
+    if t - hot["good_ns"] < limits.hold_ns:
         return False
-    rec["raised"] = 0
+    hot["raised"] = 0
     return True
+
+
+@kernel
+def _report(rec: Any, hot: Any, i: int, kind: int, amps: float, time: Timeline, out: EmissionArrays) -> None:
+    end = hot["good_ns"] if kind == CLEAR else time.time_ns[i]
+    j = emit(
+        out, time.evse[i], kind, WARNING, hot["live"], hot["start_ns"], end,
+        time.order[i], time.effect_ns[i], 1.0,
+    )  # fmt: skip
+    out.evidence[j, 5] = (end - hot["start_ns"]) / 1e9
+    if kind == RAISE:
+        reduced = hot["fell_a"] if hot["why"] == _COOLED else amps
+        out.evidence[j, 0] = reduced
+        out.evidence[j, 1] = rec["offered_a"]
+        out.evidence[j, 2] = reduced / rec["offered_a"]
+        out.evidence[j, 3] = hot["celsius"]
+        out.evidence[j, 4] = hot["fall_c"]
 
 
 @kernel
 def _derate_kernel(
     start: int,
     time: Timeline,
-    cable_c: F64,
-    outlet_c: F64,
+    given: _Given,
     currents: Currents,
-    offered_a: F64,
-    soc: F64,
     dc: U8,
     state: Any,
+    sparse: Sparse,
     limits: _Limits,
     out: EmissionArrays,
 ) -> int:
     n, room = len(time.evse), len(out.order) - ROOM
+    offered_a, soc = given.offered_a, given.soc
+    at, last = 0, -1
     for i in range(start, n):
         if out.used[0] > room:
             return i
         e, t, bits = time.evse[i], time.time_ns[i], time.state[i]
         rec = state[e]
-        _temperature(rec, t, cable_c[i], outlet_c[i], limits)
+        if e != last:
+            at, last = find(sparse, e), e
+        celsius = _plug(given.cable_c[i], given.outlet_c[i], limits)
+        if celsius >= limits.hot and at == 0:
+            if full(sparse):
+                return i
+            at = take(sparse, e)
+        if celsius != -np.inf:
+            _mean(rec, t, celsius, limits)
+            if at != 0:
+                sparse.records[at]["celsius"] = celsius
+                if celsius >= limits.hot:
+                    sparse.records[at]["hot_ns"] = t
         if offered_a[i] == offered_a[i]:
             rec["offered_a"] = offered_a[i]
             rec["offered_ns"] = t
         if soc[i] == soc[i]:
-            rec["soc"] = soc[i]
+            rec["full"] = soc[i] >= limits.full
         amps = flowing(currents, i, dc[e])
         if amps != amps:
             continue
-        offered = rec["offered_a"]
         kind = 0
         if bits & b.CHARGING == 0:
-            _reset(rec)
-            rec["soc"] = np.nan  # of another car
-        elif rec["soc"] >= limits.full or bits & (b.SUSPENDED_EV | b.SUSPENDED_EVSE) != 0:
-            _reset(rec)
-        elif offered > 0.0 and t - rec["offered_ns"] <= limits.offered_max_age_ns:
-            kind = _judge(rec, t, amps, offered, time.live[i], limits)
-        if kind == 0 and _recovered(rec, t, limits):
-            kind = CLEAR
-        if kind == 0:
+            rec["full"] = 0  # of another car
+        if bits & b.CHARGING == 0 or rec["full"] != 0 or bits & _SUSPENDED != 0:
+            rec["followed_a"] = np.nan
+            if at != 0:
+                sparse.records[at]["since_ns"] = NO_TIME
+        elif rec["offered_a"] > 0.0 and t - rec["offered_ns"] <= limits.offered_max_age_ns:
+            if at != 0:
+                kind = _judge(rec, sparse.records[at], t, amps, time.live[i], limits)
+            if amps >= limits.share * rec["offered_a"]:
+                rec["followed_a"] = amps
+        if at == 0:
             continue
-        end = rec["good_ns"] if kind == CLEAR else t
-        j = emit(
-            out, e, kind, WARNING, rec["live"], rec["start_ns"], end, time.order[i], time.effect_ns[i], 1.0
-        )
-        out.evidence[j, 5] = (end - rec["start_ns"]) / 1e9
-        if kind == RAISE:
-            reduced = rec["fell_a"] if rec["why"] == _COOLED else amps
-            out.evidence[j, 0] = reduced
-            out.evidence[j, 1] = offered
-            out.evidence[j, 2] = reduced / offered
-            out.evidence[j, 3] = rec["celsius"]
-            out.evidence[j, 4] = rec["fall_c"]
+        hot = sparse.records[at]
+        if kind == 0 and _recovered(hot, t, limits):
+            kind = CLEAR
+        if kind != 0:
+            _report(rec, hot, i, kind, amps, time, out)
+        if hot["raised"] == 0 and hot["since_ns"] == NO_TIME and t - hot["hot_ns"] > limits.hot_within_ns:
+            give(sparse, e)
+            at = 0
     return n
 
 
-class _Detector(RowDetector):
+class _Detector(SparseDetector):
     spec = SPEC
+    version = 2
     dtype: ClassVar[list[Any]] = [
         ("warm_ns", "i8"),  # last temperature
-        ("hot_ns", "i8"),  # last temperature at or above the limit
         ("offered_ns", "i8"),
+        ("mean_c", "f4"),
+        ("offered_a", "f4"),
+        ("followed_a", "f4"),  # last current that followed the offer in this charge
+        ("full", "u1"),  # the car's battery: it limits the current
+    ]
+    blank: ClassVar[dict[str, Any]] = dict.fromkeys(("warm_ns", "offered_ns"), NO_TIME) | dict.fromkeys(
+        ("mean_c", "offered_a", "followed_a"), np.nan
+    )
+    #: Of plugs that are hot or were lately, whose current fell then, or of which something is raised.
+    sparse_dtype: ClassVar[list[Any]] = [
+        ("hot_ns", "i8"),  # last temperature at or above the limit
         ("seen_ns", "i8"),  # last current judged
         ("since_ns", "i8"),  # when the current fell
         ("good_ns", "i8"),
         ("start_ns", "i8"),
         ("celsius", "f8"),
-        ("mean_c", "f8"),
         ("fall_c", "f8"),
-        ("offered_a", "f8"),
-        ("followed_a", "f8"),  # last current that followed the offer in this charge
         ("fell_a", "f8"),
-        ("soc", "f8"),
         ("n", "i4"),
         ("why", "u1"),
         ("raised", "u1"),
         ("live", "u1"),
     ]
-    blank: ClassVar[dict[str, Any]] = dict.fromkeys(
-        ("warm_ns", "hot_ns", "offered_ns", "seen_ns", "since_ns", "good_ns", "start_ns"), NO_TIME
-    ) | dict.fromkeys(("celsius", "mean_c", "fall_c", "offered_a", "followed_a", "fell_a", "soc"), np.nan)
+    sparse_blank: ClassVar[dict[str, Any]] = dict.fromkeys(
+        ("hot_ns", "seen_ns", "since_ns", "good_ns", "start_ns"), NO_TIME
+    ) | dict.fromkeys(("celsius", "fall_c", "fell_a"), np.nan)
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._limits = _Limits(
@@ -349,13 +384,11 @@ class _Detector(RowDetector):
             _derate_kernel(
                 start,
                 timeline(rows),
-                given[0],
-                given[1],
+                _Given(given[0], given[1], given[6], given[7]),
                 Currents(*given[2:6]),
-                given[6],
-                given[7],
                 devices.dc,
                 self.table.rows,
+                self.sparse.arrays,
                 self._limits,
                 out,
             )
