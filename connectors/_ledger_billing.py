@@ -245,7 +245,8 @@ ocpi_deliveries: Final = Table(
     Column("delivered_ms", BigInteger, nullable=False),
 )
 
-#: Months of a site in its own time, in UTC bounds [start_ms, end_ms): what monthly views join.
+#: Months of a site in its own time, in UTC bounds [start_ms, end_ms), with the sums of their quarter hours,
+#: which triggers keep. `known`: quarters with energy; `peak_mwh`: energy of the highest, first at its start.
 site_months: Final = Table(
     "site_months",
     metadata,
@@ -254,6 +255,12 @@ site_months: Final = Table(
     Column("start_ms", BigInteger, nullable=False),
     Column("end_ms", BigInteger, nullable=False),
     Column("time_zone", String, nullable=False),
+    Column("energy_mwh", BigInteger, nullable=False, server_default="0"),
+    Column("known", BigInteger, nullable=False, server_default="0"),
+    Column("quarters", BigInteger, nullable=False, server_default="0"),
+    Column("missing", BigInteger, nullable=False, server_default="0"),
+    Column("peak_mwh", BigInteger),
+    Column("peak_start_ms", BigInteger),
     Index("site_months_by_start", "site", "start_ms"),
 )
 

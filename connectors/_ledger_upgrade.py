@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, inspect, select, update
 
 from . import _ledger_tables as t
-from ._ledger_sums import create_sums
+from ._ledger_sums import create_sums, fill_months
 from ._ledger_views import views
 
 # What earlier versions lack beyond whole tables and views, which are created when absent.
@@ -19,7 +19,14 @@ _FROM: Final[dict[str, tuple[str, ...]]] = {
     "2": (),
     # tables that joined since are created
     "3": (),
+    "4": (),
 }
+#: Columns that `site_months` did not have before version 5.
+_OF_MONTHS: Final = (
+    *(f"{name} BIGINT DEFAULT '0' NOT NULL" for name in ("energy_mwh", "known", "quarters", "missing")),
+    "peak_mwh BIGINT",
+    "peak_start_ms BIGINT",
+)
 
 
 def upgrade(db: Connection, dialect: str) -> None:
@@ -33,9 +40,17 @@ def upgrade(db: Connection, dialect: str) -> None:
         return
     for statement in statements:
         db.exec_driver_sql(statement)
+    found = views(dialect)
+    for name in found:
+        db.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
+    if inspect(db).has_table("site_months"):
+        there = {column["name"] for column in inspect(db).get_columns("site_months")}
+        for column in _OF_MONTHS:
+            if column.split()[0] not in there:
+                db.exec_driver_sql(f"ALTER TABLE site_months ADD COLUMN {column}")
     t.metadata.create_all(db)
     create_sums(db)
-    for name, select_text in views(dialect).items():
-        db.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
+    fill_months(db)
+    for name, select_text in found.items():
         db.exec_driver_sql(f"CREATE VIEW {name} AS {select_text}")
     db.execute(update(t.meta).where(t.meta.c.name == "schema_version").values(value=str(t.SCHEMA_VERSION)))

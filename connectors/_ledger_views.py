@@ -51,22 +51,9 @@ def views(dialect: str) -> dict[str, str]:
                 sum(CASE WHEN quality = 'missing' THEN 1 ELSE 0 END) AS quarters_missing
             FROM intervals GROUP BY site, station, evse, {day}""",
         "v_energy_month_site": f"""
-            WITH quarters AS (
-                SELECT q.site, q.start_ms, q.evses, q.evses_missing, m.month, m.time_zone,
-                    CASE WHEN q.evses > q.evses_missing THEN q.energy_mwh END AS mwh
-                FROM site_months m JOIN site_quarters q
-                    ON q.site = m.site AND q.start_ms >= m.start_ms AND q.start_ms < m.end_ms
-            ), months AS (
-                SELECT site, month, min(time_zone) AS time_zone, sum(mwh) AS mwh, sum(evses) AS quarters,
-                    sum(evses_missing) AS missing, max(mwh) AS peak
-                FROM quarters GROUP BY site, month
-            )
-            SELECT m.site, m.month, m.time_zone, {wh("m.mwh")} AS energy_wh,
-                CAST(m.quarters AS bigint) AS quarters, CAST(m.missing AS bigint) AS quarters_missing,
-                {wh("(4 * m.peak)")} AS peak_w,
-                (SELECT min(q.start_ms) FROM quarters q
-                    WHERE q.site = m.site AND q.month = m.month AND q.mwh = m.peak) AS peak_start_ms
-            FROM months m""",
+            SELECT site, month, time_zone, CASE WHEN known > 0 THEN {wh("energy_mwh")} END AS energy_wh,
+                quarters, missing AS quarters_missing, {wh("(4 * peak_mwh)")} AS peak_w, peak_start_ms
+            FROM site_months WHERE quarters > 0""",
         "v_sessions_billable": f"""
             SELECT site, station, evse, connector, transaction_id, revision, start_ms, end_ms,
                 {utc("start_ms", second)} AS start_utc, {utc("end_ms", second)} AS end_utc,

@@ -71,7 +71,10 @@ def test_a_month_of_a_site_has_its_energy_and_its_peak_quarter(file: Path) -> No
     ledger.apply("intervals", [(0, blob(*quarters))])
     ledger.close()
     db = sqlite3.connect(file)
-    db.execute("INSERT INTO site_months VALUES ('depot', '1970-01', 0, 3600000, 'UTC')")
+    db.execute(
+        "INSERT INTO site_months (site, month, start_ms, end_ms, time_zone)"
+        " VALUES ('depot', '1970-01', 0, 3600000, 'UTC')"
+    )
     db.commit()
     db.close()
     assert rows(file, "SELECT * FROM v_energy_month_site") == [

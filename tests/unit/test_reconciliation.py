@@ -25,6 +25,9 @@ QUARTER = 900_000
 DAY = 96 * QUARTER
 
 
+MONTH = "site, month, start_ms, end_ms, time_zone"
+
+
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'ledger.sqlite'}"
@@ -47,7 +50,12 @@ def test_sums_of_sites_follow_every_revision_in_any_order(url: str, ledger: Ledg
         )
         for _ in range(200)
     ]  # fmt: skip
+    months = [(s, m, a * QUARTER, b * QUARTER, "UTC")
+              for s in ("depot", "mall") for m, a, b in (("0001", 0, 3), ("0002", 3, 5))]  # fmt: skip
     for start in range(0, len(rows), 23):
+        if start == 23 * 4:
+            with sqlite3.connect(url.removeprefix("sqlite:///")) as db:
+                db.executemany(f"INSERT INTO site_months ({MONTH}) VALUES (?, ?, ?, ?, ?)", months)
         part = rows[start : start + 23]
         ledger.apply("intervals", [(0, blob(*part))])
         ledger.apply("intervals", [(0, blob(*part[:7]))])
@@ -56,14 +64,38 @@ def test_sums_of_sites_follow_every_revision_in_any_order(url: str, ledger: Ledg
             sum(energy_mwh IS NULL), max(revision) FROM intervals GROUP BY site, start_ms ORDER BY 1, 2"""
         kept = db.execute("SELECT * FROM site_quarters ORDER BY site, start_ms").fetchall()
         assert kept == db.execute(sums).fetchall()
+        by_month = db.execute("SELECT * FROM v_energy_month_site ORDER BY site, month").fetchall()
+        assert by_month == _months(kept, months)
         # a ledger of before has intervals and no sums: they are filled in
         db.execute("DROP TABLE site_quarters")
+        db.execute("DROP VIEW v_energy_month_site")
+        noted = db.execute(f"SELECT {MONTH} FROM site_months").fetchall()
+        db.execute("DROP TABLE site_months")
+        db.execute(f"CREATE TABLE site_months ({MONTH}, PRIMARY KEY (site, month))")
+        db.executemany("INSERT INTO site_months VALUES (?, ?, ?, ?, ?)", noted)
         db.execute("DROP TRIGGER site_quarters_added")
         db.execute("UPDATE ledger_meta SET value = '2' WHERE name = 'schema_version'")
     ledger.close()
     Ledger(url).close()
     with sqlite3.connect(url.removeprefix("sqlite:///")) as db:
         assert db.execute("SELECT * FROM site_quarters ORDER BY site, start_ms").fetchall() == kept
+        query = "SELECT * FROM v_energy_month_site ORDER BY site, month"
+        assert db.execute(query).fetchall() == by_month
+
+
+def _months(quarters: list[Any], months: list[Any]) -> list[tuple[Any, ...]]:
+    """Return what the months of sites must say, from the quarter hours of sites."""
+    found = []
+    for site, month, begin, end, zone in months:
+        mine = [q for q in quarters if q[0] == site and begin <= q[1] < end]
+        known = [(q[2], -q[1]) for q in mine if q[3] > q[4]]
+        peak, at = max(known, default=(None, None))
+        energy = f"{sum(e for e, _ in known) / 1000:.3f}" if known else None
+        found.append((
+            site, month, zone, energy, sum(q[3] for q in mine), sum(q[4] for q in mine),
+            None if peak is None else f"{4 * peak / 1000:.3f}", None if at is None else -at,
+        ))  # fmt: skip
+    return [row for row in found if row[4]]
 
 
 def filled(ledger: Ledger) -> None:
