@@ -21,7 +21,7 @@ from .ledger import Ledger, number_changes
 #: What a token may be for; ``…:write`` changes something.
 SCOPES: Final = (
     "intervals", "sessions", "cdrs", "tariffs", "aggregates", "reviews", "reviews:write", "tariffs:write",
-    "payments", "payments:write", "commands:write",
+    "payments", "payments:write", "commands:write", "findings:write", "campaigns:write", "campaigns:approve",
 )  # fmt: skip
 _PREFIX: Final = "cs_"
 _SECRET_BYTES: Final = 32
@@ -126,6 +126,11 @@ class BillingWriter:
             number_changes(db, b.reviews, [row])
             db.execute(insert(b.reviews), [row])
         return row
+
+
+def any_token(db: Any) -> bool:
+    """Return whether there ever was a token, ended ones too: who once had tokens is not open again."""
+    return db.execute(select(b.api_tokens.c.token_id).limit(1)).first() is not None
 
 
 def find_caller(db: Any, token: str, now_ms: int) -> Caller | None:

@@ -130,17 +130,21 @@ def create_app(
     )
     app.add_middleware(GZipMiddleware, minimum_size=_COMPRESS_BYTES, compresslevel=3)
     app.add_middleware(_SafeHeaders)
+    limit = RateLimit(settings.rate_per_s, settings.burst)
+    strangers = RateLimit(settings.strangers_per_s, settings.strangers_burst)
+    gate = Gate(reader, limit, strangers)
+    page.ask_for_tokens(gate.tokens)
     _add_page(app, page)
     _add_static(app)
-    add_views(app, page, views, data_dir, desk)
+    add_views(app, page, views, data_dir, desk, gate)
     _add_data(app, page)
     _add_lists(app, page)
-    add_findings(app, page, desk)
+    add_findings(app, page, desk, gate)
     campaigns = CampaignReader(ledger_url)
     campaign_desk = CampaignDesk(broker) if broker is not None else None
-    Campaigns(campaigns, campaign_desk, CampaignPage(campaigns, page)).add(app)
+    Campaigns(campaigns, campaign_desk, CampaignPage(campaigns, page), gate).add(app)
     _add_images(app, page, settings)
-    gate = _add_billing(app, page, reader, billing_desk, settings)
+    _add_billing(app, page, gate, billing_desk, settings)
     add_commands(app, page, desk, gate)
     load_desk = LoadDesk(broker) if broker is not None else None
     Load(LoadPage(page), load_desk, gate).add(app)
@@ -164,17 +168,15 @@ def _add_images(app: FastAPI, page: Page, settings: ApiSettings) -> None:
     Images(settings.images, page).add(app)
 
 
-def _add_billing(app: FastAPI, page: Page, reader: BillingReader, desk: Desk, settings: ApiSettings) -> Gate:
-    """Add what billing systems and partners ask, and the pages of billing; return who may ask."""
-    limit = RateLimit(settings.rate_per_s, settings.burst)
-    strangers = RateLimit(settings.strangers_per_s, settings.strangers_burst)
-    gate = Gate(reader, limit, strangers)
+def _add_billing(app: FastAPI, page: Page, gate: Gate, desk: Desk, settings: ApiSettings) -> None:
+    """Add what billing systems and partners ask, and the pages of billing."""
+    reader = gate.reader
     app.include_router(BillingApi(reader, gate, desk.record).router())
     app.include_router(payments_router(reader, gate, desk.publish))
-    add_console(app, MoneyPages(page, reader), reader, desk.record, gate.now_ms)
+    add_console(app, MoneyPages(page, reader), reader, desk.record, gate)
     if settings.ocpi is not None:
-        app.mount("/ocpi", create_ocpi(settings.ocpi, reader, desk.store, desk.publish, limit, strangers))
-    return gate
+        limits = (gate.limit, gate.strangers)
+        app.mount("/ocpi", create_ocpi(settings.ocpi, reader, desk.store, desk.publish, *limits))
 
 
 def _add_page(app: FastAPI, page: Page) -> None:

@@ -14,7 +14,9 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 
 from connectors.billing_reader import BillingReader
-from connectors.billing_writer import Caller, find_caller
+from connectors.billing_writer import Caller, any_token, find_caller
+
+from .forms import from_here, refuse_foreign
 
 _MOST_KEYS: Final = 10_000
 
@@ -65,6 +67,9 @@ class RateLimit:
         return wait
 
 
+#: A person at this machine, as long as there are no tokens.
+NOBODY: Final = Caller("", "", frozenset(), None)
+
 bearer: Final = HTTPBearer(auto_error=False, description="A token of `chargestream token create`.")
 Given = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 
@@ -91,17 +96,50 @@ class Gate:
     ) -> None:
         self.reader, self.limit, self.strangers, self.now_ms = reader, limit, strangers, now_ms
 
-    def needs(self, scope: str) -> Callable[..., Caller]:
-        """Return the dependency that lets in whoever has `scope`."""
+    def needs(self, *scopes: str) -> Callable[..., Caller]:
+        """Return the dependency that lets in whoever has one of `scopes`."""
 
         def enter(request: Request, given: Given) -> Caller:
             caller = self._caller(request, given.credentials if given else "")
             slow_down(self.limit.wait_s(caller.token_id))
-            if scope not in caller.scopes:
-                raise HTTPException(403, f"this token has no scope {scope}")
+            if not caller.scopes & set(scopes):
+                raise HTTPException(403, f"this token has no scope {' or '.join(scopes)}")
             return caller
 
         return enter
+
+    def changes(self, *scopes: str) -> Callable[..., Caller]:
+        """Return the dependency that lets in whoever may change something.
+
+        Once there was any token, that is whoever has one of `scopes`. Before, it is a person at this machine,
+        whose name is what he says it is: the caller's name is empty then (`who`).
+        """
+
+        def enter(request: Request, given: Given) -> Caller:
+            refuse_foreign(request)
+            if given is None and not self.tokens():
+                if from_here(request):
+                    return NOBODY
+                raise HTTPException(
+                    403,
+                    "there are no tokens yet, so only this machine itself (http://127.0.0.1) may change"
+                    f" anything: chargestream token create NAME --scope {' '.join(scopes)}",
+                )
+            return allowed(request, given)
+
+        allowed = self.needs(*scopes)
+        return enter
+
+    def tokens(self) -> bool:
+        """Return whether there ever was a token.
+
+        Raises
+        ------
+        StorageError
+            If there is no ledger that could tell.
+        """
+        with self.reader.connected() as db:
+            return any_token(db)
 
     def _caller(self, request: Request, token: str) -> Caller:
         host = request.client.host if request.client else ""
@@ -116,6 +154,34 @@ class Gate:
                 401, "a valid token is needed: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"}
             )
         return caller
+
+
+def who(caller: Caller, says: str | None) -> str:
+    """Return who changes something: the name of the token, or without tokens what the person says.
+
+    Raises
+    ------
+    HTTPException
+        422 if neither says anything.
+    """
+    name = caller.name or (says or "").strip()
+    if not name:
+        raise HTTPException(422, "by: a name is needed")
+    return name
+
+
+def has(caller: Caller, scope: str) -> None:
+    """Refuse a token without `scope`, where a request's body says which is needed."""
+    if caller is not NOBODY and scope not in caller.scopes:
+        raise HTTPException(403, f"this token has no scope {scope}")
+
+
+def everywhere(caller: Caller) -> None:
+    """Refuse a token that is for some sites only, where something is about all of them."""
+    if caller.sites is not None:
+        raise HTTPException(
+            403, f"this token is for {', '.join(caller.sites)} only, and campaigns are about all sites"
+        )
 
 
 def slow_down(wait_s: float) -> None:

@@ -3,28 +3,30 @@
 What is asked goes to the broker as an operator message; nothing is written here.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import parse_qs
 
-from fastapi import APIRouter, FastAPI, HTTPException, Path, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
+from connectors.billing_writer import Caller
 from connectors.campaign_desk import CampaignDesk
 from connectors.campaign_reader import CampaignReader
 from connectors.campaign_report import FAILURES, csv_lines, html
 from models.errors import RetryLater
 
+from .auth import REFUSALS, Gate, everywhere, has, who
 from .campaign_page import CampaignPage
-from .findings import refuse_foreign
+from .forms import read_form, token_in
 
 _MOST_BYTES: Final = 200_000
 _MOST_FAILED: Final = 10_000
+#: What making and steering a campaign needs, and what letting it begin does.
+SCOPE: Final = "campaigns:write"
+APPROVE_SCOPE: Final = "campaigns:approve"
 
 CampaignId = Annotated[str, Path(min_length=1, max_length=80)]
 State = Annotated[str, Query(max_length=40, description="Only stations in this state; empty: in any.")]
@@ -37,7 +39,7 @@ class CampaignAction(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     action: Literal["approve", "start", "pause", "resume", "abort", "rollback"]
-    by: str = Field(min_length=1, max_length=200)
+    by: str = Field("", max_length=200, description="Who; with a token it is the token's name.")
     text: str = Field("", max_length=4000)
     waive_gate: bool = False
 
@@ -52,10 +54,15 @@ class Campaigns:
     desk : CampaignDesk or None
         Without one nothing can be asked, and every try says so.
     page : CampaignPage
+    gate : Gate
+        Making and steering needs the scope ``campaigns:write``, approving ``campaigns:approve``.
     """
 
-    def __init__(self, reader: CampaignReader, desk: CampaignDesk | None, page: CampaignPage) -> None:
+    def __init__(
+        self, reader: CampaignReader, desk: CampaignDesk | None, page: CampaignPage, gate: Gate
+    ) -> None:
         self._reader, self._desk, self._page = reader, desk, page
+        self._steering = gate.changes(SCOPE, APPROVE_SCOPE)
 
     def add(self, app: FastAPI) -> None:
         """Add everything to the application."""
@@ -65,8 +72,11 @@ class Campaigns:
         self._add_pages(router)
         app.include_router(router)
 
-    def ask(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Publish a request."""
+    def ask(self, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+        """Publish a request in the name of a token."""
+        has(caller, APPROVE_SCOPE if body["action"] == "approve" else SCOPE)
+        everywhere(caller)
+        body["by"] = who(caller, str(body.get("by") or ""))
         if self._desk is None:
             raise RetryLater("this page knows no broker: nothing can be done from here")
         self._desk.ask(body)
@@ -120,10 +130,11 @@ class Campaigns:
             return HTMLResponse(html(found, failed))
 
     def _add_asking(self, router: APIRouter) -> None:
-        @router.post("/api/v1/campaigns", status_code=202)
-        async def create(request: Request) -> dict[str, Any]:
+        steering = self._steering
+
+        @router.post("/api/v1/campaigns", status_code=202, responses=REFUSALS)
+        async def create(request: Request, caller: Annotated[Caller, Depends(steering)]) -> dict[str, Any]:
             """Make a campaign: the body is its plan (docs/campaigns.md), with ``by``."""
-            refuse_foreign(request)
             if int(request.headers.get("content-length") or 0) > _MOST_BYTES:
                 raise HTTPException(413, "too long")
             try:
@@ -132,28 +143,25 @@ class Campaigns:
                 raise HTTPException(422, f"expected a plan in JSON: {error}") from error
             if not isinstance(plan, dict):
                 raise HTTPException(422, "expected a plan: a JSON object")
-            return await run_in_threadpool(self.ask, plan | {"action": "create"})
+            return await run_in_threadpool(self.ask, caller, plan | {"action": "create"})
 
-        @router.post("/api/v1/campaigns/{campaign}/actions", status_code=202)
-        def act(campaign: CampaignId, action: CampaignAction, request: Request) -> dict[str, Any]:
+        @router.post("/api/v1/campaigns/{campaign}/actions", status_code=202, responses=REFUSALS)
+        def act(
+            campaign: CampaignId, action: CampaignAction, caller: Annotated[Caller, Depends(steering)]
+        ) -> dict[str, Any]:
             """Approve, start, pause, resume, abort or roll back; what comes of it shows in ``changes``."""
-            refuse_foreign(request)
             self._known(campaign)
-            return self.ask({"id": campaign} | action.model_dump())
+            return self.ask(caller, {"id": campaign} | action.model_dump())
 
         @router.post("/campaigns/{campaign}", include_in_schema=False)
         async def filled_in(campaign: CampaignId, request: Request) -> Response:
             """Take the page's form; ``action`` may be ``resume:waive``."""
-            refuse_foreign(request)
-            raw = await request.body()
-            if len(raw) > _MOST_BYTES:
-                raise HTTPException(413, "too long")
-            fields = parse_qs(raw.decode("utf-8", "replace"))
-            form = {name: values[-1].strip() for name, values in fields.items()}
+            form = await read_form(request)
             action, _, more = form.get("action", "").partition(":")
+            caller = await run_in_threadpool(steering, request, token_in(form))
             body: dict[str, Any] = {"id": campaign, "action": action, "by": form.get("by", "")}
             body |= {"text": form.get("text", ""), "waive_gate": more == "waive"}
-            await run_in_threadpool(self.ask, body)
+            await run_in_threadpool(self.ask, caller, body)
             return RedirectResponse(f"/campaigns/{campaign}", status_code=303)
 
     def _add_pages(self, router: APIRouter) -> None:

@@ -6,11 +6,9 @@ is who asked. A request goes to the broker as an operator message, and shows onc
 
 import json
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import parse_qs
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from fastapi.security import HTTPAuthorizationCredentials
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
@@ -22,13 +20,12 @@ from models.command_types import HOUSEKEEPING, OPERATOR, PRIORITIES, SAFETY
 from models.errors import RetryLater
 
 from .auth import REFUSALS, Gate, Refusal
-from .findings import refuse_foreign
+from .forms import read_form, refuse_foreign, token_in
 from .page import Page
 from .paging import may_see
 
 SCOPE: Final = "commands:write"
 _SHOWN: Final = 200
-_MOST_BYTES: Final = 20_000
 
 CommandId = Annotated[str, Path(min_length=1, max_length=64)]
 Word = Annotated[str, Query(max_length=200)]
@@ -157,13 +154,8 @@ def _add_asking(app: FastAPI, page: Page, desk: OperatorDesk | None, gate: Gate)
     @app.post("/commands", include_in_schema=False)
     async def filled_in(request: Request) -> Response:
         """Take the page's form; its field `token` is the token."""
-        refuse_foreign(request)
-        raw = await request.body()
-        if len(raw) > _MOST_BYTES:
-            raise HTTPException(413, "too long")
-        form = {name: values[-1].strip() for name, values in parse_qs(raw.decode("utf-8", "replace")).items()}
-        given = HTTPAuthorizationCredentials(scheme="Bearer", credentials=form.get("token", ""))
-        caller = await run_in_threadpool(asking, request, given)
+        form = await read_form(request)
+        caller = await run_in_threadpool(asking, request, token_in(form))
         evse = form.get("evse", "")
         try:
             wish = Wish(

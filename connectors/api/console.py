@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Final
-from urllib.parse import parse_qs, quote
+from urllib.parse import quote
 
 from fastapi import FastAPI, HTTPException, Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -16,11 +16,14 @@ from connectors.billing_reader import BillingReader, Choice
 from models.units import mwh_from_wh
 
 from . import formats
+from .auth import Gate, who
 from .decisions import Decision, decide
-from .findings import refuse_foreign
+from .forms import read_form, token_in
 from .money import MoneyPages
+from .paging import may_see
 
-_MOST_BYTES: Final = 20_000
+#: What deciding about a session needs.
+_SCOPE: Final = "reviews:write"
 Word = Annotated[str, Query(max_length=200)]
 Part = Annotated[str, Path(max_length=200)]
 Day = Annotated[str, Query(pattern=r"^(|[0-9]{4}-[0-9]{2}-[0-9]{2})$")]
@@ -32,11 +35,12 @@ def add_console(
     pages: MoneyPages,
     reader: BillingReader,
     record: Callable[[dict[str, Any]], dict[str, Any]],
-    now_ms: Callable[[], int],
+    gate: Gate,
 ) -> None:
     """Add the pages; `record` stores a decision and tells the flow of it."""
     _add_lists(app, pages)
     _add_load(app, pages, reader)
+    deciding = gate.changes(_SCOPE)
 
     @app.get("/sessions/{site}/{station}/{transaction_id:path}", include_in_schema=False)
     def session(site: Part, station: Part, transaction_id: Part) -> Response:
@@ -48,16 +52,12 @@ def add_console(
     @app.post("/sessions/{site}/{station}/{transaction_id:path}", include_in_schema=False)
     async def decided(site: Part, station: Part, transaction_id: Part, request: Request) -> Response:
         """Take the form of a decision; it shows once it went through the journal."""
-        refuse_foreign(request)
-        raw = await request.body()
-        if len(raw) > _MOST_BYTES:
-            raise HTTPException(413, "too long")
-        form = {name: values[-1].strip() for name, values in parse_qs(raw.decode("utf-8", "replace")).items()}
-        decision, by = _decision(form), form.get("by", "")[:200]
-        if not by:
-            raise HTTPException(422, "your name is needed")
+        form = await read_form(request)
+        caller = await run_in_threadpool(deciding, request, token_in(form))
+        may_see(caller, site)
+        decision, by = _decision(form), who(caller, form.get("by", "")[:200])
         key = (site, station, transaction_id)
-        await run_in_threadpool(decide, reader, record, key, decision, by, now_ms())
+        await run_in_threadpool(decide, reader, record, key, decision, by, gate.now_ms())
         place = "/".join(quote(part, safe="") for part in key)
         return RedirectResponse(f"/sessions/{place}", status_code=303)
 

@@ -4,26 +4,28 @@ Everything that is done goes to the broker as an operator message; nothing is wr
 another site's page sends on behalf of its reader is refused.
 """
 
-from __future__ import annotations
-
 import time
-from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import urlencode
 
-from fastapi import FastAPI, HTTPException, Path, Query, Request
+from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
+from connectors.billing_writer import Caller
 from connectors.operator import OperatorDesk, UnknownFinding
 from models.errors import DecodeError, RetryLater
 from models.units import MAX_STATION_TIME_MS
 
+from .auth import REFUSALS, Gate, who
 from .evidence import as_json
+from .forms import read_form, token_in
 from .page import Page
+from .paging import may_see
 
-_MOST_BYTES: Final = 20_000
+#: What doing something about findings and about maintenance needs.
+SCOPE: Final = "findings:write"
 
 FindingId = Annotated[str, Path(min_length=1, max_length=64)]
 Word = Annotated[str, Query(max_length=200)]
@@ -35,16 +37,16 @@ class Action(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     action: Literal["ack", "assign", "snooze", "unsnooze", "comment"]
-    by: str = Field(min_length=1, max_length=200)
+    by: str = Field("", max_length=200, description="Who; with a token it is the token's name.")
     to: str | None = Field(None, max_length=200)
     until: int | None = Field(None, ge=0, le=MAX_STATION_TIME_MS)
     text: str | None = Field(None, max_length=4000)
 
 
-def add_findings(app: FastAPI, page: Page, desk: OperatorDesk | None) -> None:
+def add_findings(app: FastAPI, page: Page, desk: OperatorDesk | None, gate: Gate) -> None:
     """Add the addresses; without a desk nothing can be done, and every try says so."""
     _add_reading(app, page)
-    _add_doing(app, desk, lambda: time.time_ns() // 1_000_000)
+    _add_doing(app, page, desk, gate)
 
     @app.exception_handler(UnknownFinding)
     def unknown(_: Request, error: UnknownFinding) -> Response:
@@ -112,48 +114,36 @@ def _add_reading(app: FastAPI, page: Page) -> None:
         return HTMLResponse(text)
 
 
-def _add_doing(app: FastAPI, desk: OperatorDesk | None, now_ms: Callable[[], int]) -> None:
-    def act(finding_id: str, body: dict[str, Any]) -> dict[str, Any]:
+def _add_doing(app: FastAPI, page: Page, desk: OperatorDesk | None, gate: Gate) -> None:
+    doing = gate.changes(SCOPE)
+
+    def act(caller: Caller, finding_id: str, body: dict[str, Any]) -> dict[str, Any]:
+        if caller.sites is not None:
+            may_see(caller, (page.ledger.finding(finding_id) or {"site": ""})["site"])
+        body["by"] = who(caller, body["by"])
         if desk is None:
             raise RetryLater("this page knows no broker: nothing can be done from here")
         request = desk.act(finding_id, body)
         return {"finding_id": request.finding_id, "id": request.id, "action": request.action}
 
-    @app.post("/api/v1/findings/{finding_id}/actions", status_code=202)
-    def do(finding_id: FindingId, action: Action, request: Request) -> dict[str, Any]:
+    @app.post("/api/v1/findings/{finding_id}/actions", status_code=202, responses=REFUSALS)
+    def do(
+        finding_id: FindingId, action: Action, caller: Annotated[Caller, Depends(doing)]
+    ) -> dict[str, Any]:
         """Acknowledge, assign, snooze or comment a finding; it shows once it went through the journal."""
-        refuse_foreign(request)
-        return act(finding_id, action.model_dump())
+        return act(caller, finding_id, action.model_dump())
 
     @app.post("/findings/{finding_id}", include_in_schema=False)
     async def filled_in(finding_id: FindingId, request: Request) -> Response:
         """Take the page's form: ``action`` is an action, or ``snooze:<seconds>``."""
-        refuse_foreign(request)
-        raw = await request.body()
-        if len(raw) > _MOST_BYTES:
-            raise HTTPException(413, "too long")
-        form = {name: values[-1].strip() for name, values in parse_qs(raw.decode("utf-8", "replace")).items()}
+        form = await read_form(request)
+        caller = await run_in_threadpool(doing, request, token_in(form))
         body: dict[str, Any] = {"by": form.get("by", ""), "text": form.get("text") or None}
         body["action"], _, seconds = form.get("action", "").partition(":")
         if seconds.isdecimal():
-            body["until"] = now_ms() + int(seconds[:9]) * 1000
+            body["until"] = gate.now_ms() + int(seconds[:9]) * 1000
         if body["action"] == "assign":
             body["to"] = form.get("to", "")
-        await run_in_threadpool(act, finding_id, body)
+        await run_in_threadpool(act, caller, finding_id, body)
         back = {name: form[name] for name in ("site", "q") if form.get(name)}
         return RedirectResponse(f"/?{urlencode(back)}" if back else "/", status_code=303)
-
-
-def refuse_foreign(request: Request) -> None:
-    """Refuse what a page of another origin sends: the reader's browser would carry it out unasked."""
-    site = request.headers.get("sec-fetch-site")
-    origin = request.headers.get("origin")
-    if site is None:  # no browser of today: its Origin, if it sends one
-        foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
-    else:  # no page can forge it; of our own forms the Origin is null, for they send no referrer
-        foreign = site not in {"same-origin", "none"}
-        foreign = foreign or (
-            origin not in {None, "null"} and urlsplit(str(origin)).netloc != request.headers.get("host")
-        )
-    if foreign:
-        raise HTTPException(403, "this request comes from another page")

@@ -6,11 +6,10 @@ wished goes to the broker as an operator message; nothing is written here.
 
 import time
 from typing import Annotated, Any, Final
-from urllib.parse import parse_qs, quote
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from fastapi.security import HTTPAuthorizationCredentials
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
@@ -21,11 +20,10 @@ from models.units import MAX_STATION_TIME_MS
 
 from .auth import REFUSALS, Gate, Refusal
 from .commands import SCOPE
-from .findings import refuse_foreign
+from .forms import read_form, refuse_foreign, token_in
 from .load_page import LoadPage
 from .paging import may_see
 
-_MOST_BYTES: Final = 20_000
 _HOUR_MS: Final = 3_600_000
 _MOST_HOURS: Final = 8760.0
 
@@ -115,14 +113,8 @@ class Load:
         @router.post("/managed", include_in_schema=False)
         async def filled_in(request: Request) -> Response:
             """Take the page's form, a limit of the site for some hours; its field `token` is the token."""
-            refuse_foreign(request)
-            raw = await request.body()
-            if len(raw) > _MOST_BYTES:
-                raise HTTPException(413, "too long")
-            fields = parse_qs(raw.decode("utf-8", "replace"))
-            form = {name: values[-1].strip() for name, values in fields.items()}
-            given = HTTPAuthorizationCredentials(scheme="Bearer", credentials=form.get("token", ""))
-            caller = await run_in_threadpool(asking, request, given)
+            form = await read_form(request)
+            caller = await run_in_threadpool(asking, request, token_in(form))
             try:
                 limit, hours = float(form.get("limit_a", "")), float(form.get("hours", ""))
             except ValueError as error:

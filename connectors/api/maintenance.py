@@ -3,19 +3,18 @@
 What is recorded goes to the broker as an operator message; nothing is written here.
 """
 
-from __future__ import annotations
-
 import itertools
 import time
 from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import urlencode
 
-from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
+from connectors.billing_writer import Caller
 from connectors.maintenance_reader import MaintenanceReader
 from connectors.operator import OperatorDesk
 from models.errors import RetryLater
@@ -24,12 +23,14 @@ from models.maintenance import Assessment, as_json, visits
 from models.maintenance_csv import csv_lines
 from models.units import MAX_STATION_TIME_MS
 
-from .findings import refuse_foreign
+from .auth import REFUSALS, Gate, who
+from .findings import SCOPE
 from .formats import MEDIA
+from .forms import read_form, token_in
 from .page import Page
+from .paging import may_see
 from .recent import Recent
 
-_MOST_BYTES: Final = 20_000
 _NAMES: Final = ("site", "station", "by", "what", "note")
 
 Site = Annotated[str, Query(max_length=255, description="Only of this site; empty: of all.")]
@@ -42,7 +43,7 @@ class Work(BaseModel):
 
     site: str = Field(min_length=1, max_length=255)
     station: str = Field(min_length=1, max_length=255)
-    by: str = Field(min_length=1, max_length=200)
+    by: str = Field("", max_length=200, description="Who; with a token it is the token's name.")
     what: Literal[
         "inspected",
         "cleaned",
@@ -69,12 +70,14 @@ class _Assessments:
         return [one for one in self._recent() if not site or one.site == site]
 
 
-def add_maintenance(app: FastAPI, page: Page, reader: MaintenanceReader, desk: OperatorDesk | None) -> None:
+def add_maintenance(
+    app: FastAPI, page: Page, reader: MaintenanceReader, desk: OperatorDesk | None, gate: Gate
+) -> None:
     """Add the addresses; without a desk nothing can be recorded, and every try says so."""
     found = _Assessments(reader, lambda: time.time_ns() // 1_000_000)
     _add_data(app, found)
     _add_page(app, page, found)
-    _add_doing(app, desk)
+    _add_doing(app, desk, gate)
 
 
 def _add_data(app: FastAPI, found: _Assessments) -> None:
@@ -137,28 +140,28 @@ def _add_page(app: FastAPI, page: Page, found: _Assessments) -> None:
         return HTMLResponse(text)
 
 
-def _add_doing(app: FastAPI, desk: OperatorDesk | None) -> None:
-    def record(body: dict[str, Any]) -> dict[str, Any]:
+def _add_doing(app: FastAPI, desk: OperatorDesk | None, gate: Gate) -> None:
+    doing = gate.changes(SCOPE)
+
+    def record(caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+        may_see(caller, body["site"] or "")
+        body["by"] = who(caller, body["by"])
         if desk is None:
             raise RetryLater("this page knows no broker: nothing can be recorded from here")
         request = desk.record(body)
         return {"id": request.id, "site": request.site, "station": request.station, "evse": request.evse}
 
-    @app.post("/api/v1/maintenance/inspections", status_code=202)
-    def do(work: Work, request: Request) -> dict[str, Any]:
+    @app.post("/api/v1/maintenance/inspections", status_code=202, responses=REFUSALS)
+    def do(work: Work, caller: Annotated[Caller, Depends(doing)]) -> dict[str, Any]:
         """Record what was done at an EVSE or a station; it shows once it went through the journal."""
-        refuse_foreign(request)
-        return record(work.model_dump())
+        return record(caller, work.model_dump())
 
     @app.post("/maintenance", include_in_schema=False)
     async def filled_in(request: Request) -> Response:
-        refuse_foreign(request)
-        raw = await request.body()
-        if len(raw) > _MOST_BYTES:
-            raise HTTPException(413, "too long")
-        form = {name: values[-1].strip() for name, values in parse_qs(raw.decode("utf-8", "replace")).items()}
+        form = await read_form(request)
+        caller = await run_in_threadpool(doing, request, token_in(form))
         body: dict[str, Any] = {name: form.get(name) or None for name in _NAMES}
         body["evse"] = int(form["evse"]) if form.get("evse", "").isdecimal() else None
-        await run_in_threadpool(record, body)
+        await run_in_threadpool(record, caller, body)
         back = {"done": "1"} | ({"site": form["back"]} if form.get("back") else {})
         return RedirectResponse(f"/maintenance?{urlencode(back)}", status_code=303)

@@ -103,7 +103,7 @@ class Page:
             "ended": how_ended,
             "plug": hottest_plug,
         }
-        self._templates.globals["images"] = False
+        self._templates.globals |= {"images": False, "tokens": lambda: False}
 
     def health(self) -> Health:
         """Return the present health."""
@@ -147,6 +147,17 @@ class Page:
             height=EVIDENCE_HEIGHT,
             choice=Choice(),
         )
+
+    def ask_for_tokens(self, tokens: Callable[[], bool]) -> None:
+        """Let forms ask for a token instead of a name while `tokens` says that there are any."""
+
+        def asked() -> bool:
+            try:
+                return tokens()
+            except ChargestreamError:
+                return False  # without a ledger nothing can be done, and the answer to a form says so
+
+        self._templates.globals["tokens"] = asked
 
     def link_images(self) -> None:
         """Put the link to the page of images on the live page."""

@@ -16,6 +16,7 @@ from models.evidence import Ask, Trace
 from models.maintenance import MaintenanceConfig
 
 from .analytics import add_analytics
+from .auth import Gate
 from .learned import LearnedSettings, ModelShelf, add_models
 from .maintenance import add_maintenance
 from .page import Page
@@ -44,9 +45,9 @@ class ViewSettings:
 
 
 def add_views(
-    app: FastAPI, page: Page, settings: ViewSettings, data_dir: Path, desk: OperatorDesk | None
+    app: FastAPI, page: Page, settings: ViewSettings, data_dir: Path, desk: OperatorDesk | None, gate: Gate
 ) -> None:
     """Add the addresses; without a desk nothing can be recorded."""
-    add_maintenance(app, page, MaintenanceReader(page.ledger, settings.maintenance), desk)
+    add_maintenance(app, page, MaintenanceReader(page.ledger, settings.maintenance), desk, gate)
     add_analytics(app, page, AnalyticsReader(page.ledger))
     add_models(app, page, ModelShelf(settings.learned, data_dir))

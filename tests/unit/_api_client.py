@@ -36,7 +36,7 @@ class Client:
     ) -> httpx.Response:
         async def ask() -> httpx.Response:
             transport = httpx.ASGITransport(app=self.app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
                 shown = {"Authorization": f"{self.kind} {self.token}"} if self.token else {}
                 return await http.request(method, path, headers=shown | (headers or {}), **more)
 

@@ -67,7 +67,7 @@ def ask(
 
     async def asked() -> httpx.Response:
         transport = httpx.ASGITransport(app=app)
-        http = httpx.AsyncClient(transport=transport, base_url="http://page")
+        http = httpx.AsyncClient(transport=transport, base_url="http://localhost")
         async with app.router.lifespan_context(app), http:
             return await http.request(method, path, **more)
 

@@ -58,7 +58,7 @@ class House:
 
         async def go() -> httpx.Response:
             transport = httpx.ASGITransport(app=self.app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://page") as http:
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
                 return await http.request(method, path, headers=headers | more.pop("headers", {}), **more)
 
         return asyncio.run(go())

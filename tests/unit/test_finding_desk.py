@@ -66,7 +66,7 @@ def _ask(
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(app=app)
-        http = httpx.AsyncClient(transport=transport, base_url="http://page")
+        http = httpx.AsyncClient(transport=transport, base_url="http://localhost")
         async with app.router.lifespan_context(app), http:
             return await http.request(method, path, headers=headers, **more)
 
@@ -174,7 +174,7 @@ ACK = {"action": "ack", "by": "ann"}
         (f"/api/v1/findings/{HOT}/actions", ACK | {"by": ""}, {}, 422),
         (f"/api/v1/findings/{HOT}/actions", ACK | {"more": 1}, {}, 422),
         (f"/api/v1/findings/{HOT}/actions", {"action": "snooze", "by": "ann"}, {}, 422),
-        ("/api/v1/findings/unknown/actions", ACK, {"Origin": "http://page"}, 404),
+        ("/api/v1/findings/unknown/actions", ACK, {"Origin": "http://localhost"}, 404),
     ],
 )
 def test_what_is_not_done_has_a_reason(
