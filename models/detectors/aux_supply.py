@@ -20,6 +20,7 @@ from models.devices import DeviceTable
 from ._base import columns, ns, require
 from ._kernels import NOTHING, ROOM, Lasting, emit
 from ._slim import MOST_SAMPLES, SLIM_BLANK, SLIM_FIELDS, slim_watch
+from ._sparse import Sparse, SparseDetector, find, full, give, idle, take
 from ._stations import StationDetector
 
 SPEC = DetectorSpec(
@@ -84,7 +85,7 @@ def _aux_kernel(
     start: int,
     time: Timeline,
     supply_v: F64,
-    state: Any,
+    sparse: Sparse,
     limits: _Limits,
     rule: Lasting,
     out: EmissionArrays,
@@ -96,35 +97,40 @@ def _aux_kernel(
         volts = supply_v[i]
         if volts != volts:
             continue
-        rec = state[time.evse[i]]
-        level = 0 if limits.low_v <= volts <= limits.high_v else 1
-        if level == 0 and rec["n"] == 0 and rec["raised"] == 0:
+        e = time.evse[i]
+        at, bad = find(sparse, e), not limits.low_v <= volts <= limits.high_v
+        if at == 0 and not bad:
             continue
-        far = abs(volts - limits.nominal_v)
-        if (rec["n"] == 0 and rec["raised"] == 0) or far > abs(rec["worst_v"] - limits.nominal_v):
+        if at == 0 and full(sparse):
+            return i
+        if at == 0:
+            at = take(sparse, e)
+        rec = sparse.records[at]
+        if idle(rec) or abs(volts - limits.nominal_v) > abs(rec["worst_v"] - limits.nominal_v):
             rec["worst_v"] = volts
-        kind = slim_watch(rec, time.time_ns[i], level != 0, time.live[i], rule)
-        if kind == NOTHING:
-            continue
-        end = rec["mark_ns"] if kind == CLEAR else time.time_ns[i]
-        deviation = volts / limits.nominal_v - 1.0
-        j = emit(
-            out, time.evse[i], kind, WARNING, rec["live"], rec["since_ns"], end,
-            time.order[i], time.effect_ns[i], abs(deviation) / (limits.high_v / limits.nominal_v - 1.0),
-        )  # fmt: skip
-        out.evidence[j, 0] = volts
-        out.evidence[j, 1] = limits.nominal_v
-        out.evidence[j, 2] = 100.0 * deviation
-        out.evidence[j, 3] = rec["worst_v"]
-        out.evidence[j, 4] = (end - rec["since_ns"]) / 1e9
+        kind = slim_watch(rec, time.time_ns[i], bad, time.live[i], rule)
+        if kind != NOTHING:
+            end = rec["mark_ns"] if kind == CLEAR else time.time_ns[i]
+            deviation = volts / limits.nominal_v - 1.0
+            j = emit(
+                out, e, kind, WARNING, rec["live"], rec["since_ns"], end,
+                time.order[i], time.effect_ns[i], abs(deviation) / (limits.high_v / limits.nominal_v - 1.0),
+            )  # fmt: skip
+            out.evidence[j, 0] = volts
+            out.evidence[j, 1] = limits.nominal_v
+            out.evidence[j, 2] = 100.0 * deviation
+            out.evidence[j, 3] = rec["worst_v"]
+            out.evidence[j, 4] = (end - rec["since_ns"]) / 1e9
+        if idle(rec):
+            give(sparse, e)
     return n
 
 
-class _Detector(StationDetector):
+class _Detector(StationDetector, SparseDetector):
     spec = SPEC
-    version = 2
-    dtype: ClassVar[list[Any]] = [*SLIM_FIELDS, ("worst_v", "f8")]
-    blank: ClassVar[dict[str, Any]] = SLIM_BLANK | {"worst_v": np.nan}
+    version = 3
+    sparse_dtype: ClassVar[list[Any]] = [*SLIM_FIELDS, ("worst_v", "f8")]
+    sparse_blank: ClassVar[dict[str, Any]] = SLIM_BLANK | {"worst_v": np.nan}
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         # a value that is printed as the limit is within it
@@ -142,7 +148,7 @@ class _Detector(StationDetector):
     def _run(self, start: int, rows: ReadingBatch, devices: DeviceTable, out: EmissionArrays) -> int:
         (supply_v,) = columns(rows, SPEC.channels)
         return int(
-            _aux_kernel(start, timeline(rows), supply_v, self.table.rows, self._limits, self._rule, out)
+            _aux_kernel(start, timeline(rows), supply_v, self.sparse.arrays, self._limits, self._rule, out)
         )
 
 

@@ -18,9 +18,10 @@ from models.detecting import CLEAR, RAISE, WARNING, DetectorSpec, EmissionArrays
 from models.devices import DeviceTable
 from models.units import NO_TIME
 
-from ._base import RowDetector, columns, ns, require
+from ._base import columns, ns, require
 from ._connector import TYPE_1, TYPE_1_COMBO
 from ._kernels import ROOM, emit
+from ._sparse import Sparse, SparseDetector, find, full, give, take
 
 SPEC = DetectorSpec(
     "broken_latch",
@@ -119,7 +120,7 @@ def _latch_kernel(
     conn_type: I8,
     sample_ns: I64,
     evse_node: Any,
-    state: Any,
+    sparse: Sparse,
     limits: _Limits,
     out: EmissionArrays,
 ) -> int:
@@ -133,7 +134,14 @@ def _latch_kernel(
         period = sample_ns[evse_node[e]]
         if period == NO_TIME or period > limits.sample_max_ns:
             continue
-        rec, t = state[e], time.time_ns[i]
+        at, t = find(sparse, e), time.time_ns[i]
+        if at == 0 and not volts > limits.step_high:
+            continue  # only an open socket begins a plug-in
+        if at == 0 and full(sparse):
+            return i
+        if at == 0:
+            at = take(sparse, e)
+        rec = sparse.records[at]
         found = _plug_in(rec, t, volts, limits)
         kind = 0
         if found == 1:
@@ -159,12 +167,15 @@ def _latch_kernel(
                 out.evidence[j, 3] = limits.step_high
         if found == 2:
             rec["missed"] = 0
+        if rec["phase"] == _NOT_OPEN and rec["missed"] == 0 and rec["raised"] == 0:
+            give(sparse, e)
     return n
 
 
-class _Detector(RowDetector):
+class _Detector(SparseDetector):
     spec = SPEC
-    dtype: ClassVar[list[Any]] = [
+    version = 2
+    sparse_dtype: ClassVar[list[Any]] = [
         ("seen_ns", "i8"),
         ("start_ns", "i8"),  # first plug-in without the step of those in a row
         ("missed", "i4"),
@@ -172,7 +183,7 @@ class _Detector(RowDetector):
         ("raised", "u1"),
         ("live", "u1"),
     ]
-    blank: ClassVar[dict[str, Any]] = {"seen_ns": NO_TIME, "start_ns": NO_TIME}
+    sparse_blank: ClassVar[dict[str, Any]] = {"seen_ns": NO_TIME, "start_ns": NO_TIME}
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._limits = _Limits(
@@ -196,13 +207,13 @@ class _Detector(RowDetector):
                 devices.conn_type,
                 devices.sample_ns,
                 devices.evse_node,
-                self.table.rows,
+                self.sparse.arrays,
                 self._limits,
                 out,
             )
         )
 
 
-def build(config: Config, resume_state: dict[str, Any] | None = None) -> RowDetector:
+def build(config: Config, resume_state: dict[str, Any] | None = None) -> SparseDetector:
     """Return the detector, with the state of `resume_state` if given."""
     return _Detector(config, resume_state)

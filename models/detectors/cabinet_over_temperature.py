@@ -19,6 +19,7 @@ from models.devices import DeviceTable
 
 from ._base import columns, ns, require
 from ._kernels import NOTHING, ROOM, WATCH_BLANK, WATCH_FIELDS, Lasting, emit, watch
+from ._sparse import Sparse, SparseDetector, find, full, give, idle, take
 from ._stations import StationDetector
 
 SPEC = DetectorSpec(
@@ -84,7 +85,13 @@ class _Limits(NamedTuple):
 
 @kernel
 def _body_kernel(
-    start: int, time: Timeline, body_c: F64, state: Any, limits: _Limits, rule: Lasting, out: EmissionArrays
+    start: int,
+    time: Timeline,
+    body_c: F64,
+    sparse: Sparse,
+    limits: _Limits,
+    rule: Lasting,
+    out: EmissionArrays,
 ) -> int:
     n, room = len(time.evse), len(out.order) - ROOM
     low, high, limit = limits.failed_low, limits.failed_high, limits.limit
@@ -94,32 +101,39 @@ def _body_kernel(
         celsius = body_c[i]
         if not low < celsius < high:  # NaN, too
             continue
-        rec = state[time.evse[i]]
-        level = 1 if celsius >= limit else 0
-        if level == 0 and rec["n"] == 0 and rec["raised"] == 0:
+        e = time.evse[i]
+        at = find(sparse, e)
+        if at == 0 and celsius < limit:
             continue
-        if (rec["n"] == 0 and rec["raised"] == 0) or celsius > rec["max_c"]:
+        if at == 0 and full(sparse):
+            return i
+        if at == 0:
+            at = take(sparse, e)
+        rec = sparse.records[at]
+        if idle(rec) or celsius > rec["max_c"]:
             rec["max_c"] = celsius
-        kind = watch(rec, time.time_ns[i], level, time.live[i], rule)
-        if kind == NOTHING:
-            continue
-        end = rec["good_ns"] if kind == CLEAR else time.time_ns[i]
-        j = emit(
-            out, time.evse[i], kind, WARNING, rec["live"], rec["start_ns"], end,
-            time.order[i], time.effect_ns[i], rec["max_c"] / limit,
-        )  # fmt: skip
-        out.evidence[j, 2] = rec["max_c"]
-        out.evidence[j, 3] = (end - rec["start_ns"]) / 1e9
-        if kind != CLEAR:
-            out.evidence[j, 0] = celsius
-            out.evidence[j, 1] = limit
+        kind = watch(rec, time.time_ns[i], 1 if celsius >= limit else 0, time.live[i], rule)
+        if kind != NOTHING:
+            end = rec["good_ns"] if kind == CLEAR else time.time_ns[i]
+            j = emit(
+                out, e, kind, WARNING, rec["live"], rec["start_ns"], end,
+                time.order[i], time.effect_ns[i], rec["max_c"] / limit,
+            )  # fmt: skip
+            out.evidence[j, 2] = rec["max_c"]
+            out.evidence[j, 3] = (end - rec["start_ns"]) / 1e9
+            if kind != CLEAR:
+                out.evidence[j, 0] = celsius
+                out.evidence[j, 1] = limit
+        if idle(rec):
+            give(sparse, e)
     return n
 
 
-class _Detector(StationDetector):
+class _Detector(StationDetector, SparseDetector):
     spec = SPEC
-    dtype: ClassVar[list[Any]] = [*WATCH_FIELDS, ("max_c", "f8")]
-    blank: ClassVar[dict[str, Any]] = WATCH_BLANK | {"max_c": np.nan}
+    version = 2
+    sparse_dtype: ClassVar[list[Any]] = [*WATCH_FIELDS, ("max_c", "f8")]
+    sparse_blank: ClassVar[dict[str, Any]] = WATCH_BLANK | {"max_c": np.nan}
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._limits = _Limits(float(config.limit_c), float(config.failed_high_c), float(config.failed_low_c))
@@ -131,7 +145,7 @@ class _Detector(StationDetector):
     def _run(self, start: int, rows: ReadingBatch, devices: DeviceTable, out: EmissionArrays) -> int:
         (body_c,) = columns(rows, SPEC.channels)
         return int(
-            _body_kernel(start, timeline(rows), body_c, self.table.rows, self._limits, self._rule, out)
+            _body_kernel(start, timeline(rows), body_c, self.sparse.arrays, self._limits, self._rule, out)
         )
 
 

@@ -40,6 +40,7 @@ from ._slim import (
     lasting,
     slim_watch,
 )
+from ._sparse import Sparse, SparseDetector, find, full, give, idle, take
 
 _CABLE, _OUTLET, _PILOT = (CHANNEL_ID[n] for n in ("Temperature/Cable", "Temperature/Outlet", "x.CP.V"))
 
@@ -148,16 +149,44 @@ class _Columns(NamedTuple):
 _DTYPE: Final[list[Any]] = [
     *MARK_FIELDS,  # the last stop
     ("both_ns", "i8"),  # last reading with both sensors good, NO_TIME once both had failed
-    ("one_ns", "i8"),  # since when exactly one has failed
     ("flow_ns", "i8"),  # last reading of a charge
     ("flow_a", "f4"),  # and its current
+]
+
+#: Of an EVSE of which something has failed.
+_ODD: Final[list[Any]] = [
+    ("one_ns", "i8"),  # since when exactly one sensor has failed
     *SLIM_FIELDS,
     ("cut", "u1"),  # causes that hold: _SENSORS, _OPEN
 ]
 
 
 @kernel
-def _sensors(rec: Any, t: int, cable_c: float, outlet_c: float, limits: _Limits, gap_ns: int) -> int:
+def _suspicious(
+    rec: Any, t: int, cable_c: float, outlet_c: float, pilot_v: float, amps: float, limits: _Limits
+) -> bool:
+    """Return whether a reading may begin anything: a sensor failed, or the pilot opened after a charge."""
+    low, high = limits.low_c, limits.high_c
+    if not (cable_c != cable_c or low < cable_c < high) or not (
+        outlet_c != outlet_c or low < outlet_c < high
+    ):
+        return True
+    if rec["flow_ns"] == NO_TIME or t - rec["flow_ns"] > limits.step_ns:
+        return False
+    return bool(pilot_v >= limits.open_v and amps < limits.least_a)
+
+
+@kernel
+def _whole(odd: Any, cause: int) -> None:
+    """Note that `cause` does not hold; the blank record is not written to."""
+    if odd["cut"] & cause != 0:
+        odd["cut"] &= 255 - cause
+
+
+@kernel
+def _sensors(
+    rec: Any, odd: Any, t: int, cable_c: float, outlet_c: float, limits: _Limits, gap_ns: int
+) -> int:
     """Take in the plug's sensors; return what they say, 0 for nothing."""
     good_1 = limits.low_c < cable_c < limits.high_c  # false for NaN
     good_2 = limits.low_c < outlet_c < limits.high_c
@@ -166,23 +195,24 @@ def _sensors(rec: Any, t: int, cable_c: float, outlet_c: float, limits: _Limits,
             return 0
     elif good_1 and good_2:
         rec["both_ns"] = t
-        rec["one_ns"] = NO_TIME
+        if odd["one_ns"] != NO_TIME:
+            odd["one_ns"] = NO_TIME
     elif good_1 or good_2:
-        if rec["one_ns"] == NO_TIME:
-            rec["one_ns"] = t
+        if odd["one_ns"] == NO_TIME:
+            odd["one_ns"] = t
     else:
         recent = rec["both_ns"] != NO_TIME and t - rec["both_ns"] <= gap_ns
-        together = rec["one_ns"] == NO_TIME or t - rec["one_ns"] <= limits.together_ns
+        together = odd["one_ns"] == NO_TIME or t - odd["one_ns"] <= limits.together_ns
         if recent and together:
-            rec["cut"] |= _SENSORS
+            odd["cut"] |= _SENSORS
         rec["both_ns"] = NO_TIME
         return _BAD
-    rec["cut"] &= 255 - _SENSORS
+    _whole(odd, _SENSORS)
     return _GOOD
 
 
 @kernel
-def _pilot(rec: Any, t: int, pilot_v: float, amps: float, context: int, limits: _Limits) -> int:
+def _pilot(rec: Any, odd: Any, t: int, pilot_v: float, amps: float, context: int, limits: _Limits) -> int:
     """Take in pilot and current; return what they say, 0 for nothing."""
     if pilot_v != pilot_v:
         return 0
@@ -193,7 +223,7 @@ def _pilot(rec: Any, t: int, pilot_v: float, amps: float, context: int, limits: 
         and rec["flow_ns"] - limits.stop_ns <= rec["told_ns"] <= t
     )
     if pilot_v < limits.open_v or flows:
-        rec["cut"] &= 255 - _OPEN
+        _whole(odd, _OPEN)
         rec["flow_ns"] = NO_TIME
         if flows and context & CHARGING != 0:
             rec["flow_ns"] = t
@@ -203,11 +233,43 @@ def _pilot(rec: Any, t: int, pilot_v: float, amps: float, context: int, limits: 
         return 0
     if stopped or context & (SUSPENDED_EV | SUSPENDED_EVSE) != 0:
         rec["flow_ns"] = NO_TIME
-        if rec["raised"] == 0:
-            rec["cut"] &= 255 - _OPEN
-    elif rec["flow_ns"] != NO_TIME and rec["cut"] & _OPEN == 0 and t - rec["flow_ns"] <= limits.step_ns:
-        rec["cut"] |= _OPEN
+        if odd["raised"] == 0:
+            _whole(odd, _OPEN)
+    elif rec["flow_ns"] != NO_TIME and odd["cut"] & _OPEN == 0 and t - rec["flow_ns"] <= limits.step_ns:
+        odd["cut"] |= _OPEN
     return _BAD
+
+
+@kernel
+def _judge(odd: Any, t: int, sensors: int, pilot: int, live: int, rule: Lasting) -> int:
+    """Watch what holds at one reading; return what to emit."""
+    cut = int(odd["cut"])
+    shown = (sensors == _BAD and cut & _SENSORS != 0) or (pilot == _BAD and cut & _OPEN != 0)
+    if not shown and (cut != 0 or idle(odd)):
+        return NOTHING
+    if not shown and sensors != _GOOD and pilot != _GOOD and odd["raised"] != 0:
+        return NOTHING
+    return int(slim_watch(odd, t, shown, live, rule))
+
+
+@kernel
+def _report(
+    odd: Any, flow_a: float, i: int, time: Timeline, kind: int, columns: _Columns, out: EmissionArrays
+) -> None:
+    cut = int(odd["cut"])
+    end = odd["mark_ns"] if kind == CLEAR else time.time_ns[i]
+    j = emit(
+        out, time.evse[i], kind, CRITICAL, odd["live"], odd["since_ns"], end,
+        time.order[i], time.effect_ns[i], 1.0,
+    )  # fmt: skip
+    out.evidence[j, 5] = (end - odd["since_ns"]) / 1e9
+    if kind != CLEAR:
+        out.evidence[j, 0] = cut
+        out.evidence[j, 1] = columns.cable_c[i]
+        out.evidence[j, 2] = columns.outlet_c[i]
+        out.evidence[j, 3] = columns.pilot_v[i]
+        if cut & _OPEN != 0:
+            out.evidence[j, 4] = flow_a
 
 
 @kernel
@@ -217,55 +279,49 @@ def _cut_kernel(
     columns: _Columns,
     marks: Marks,
     state: Any,
+    sparse: Sparse,
     limits: _Limits,
     rule: Lasting,
     out: EmissionArrays,
 ) -> int:
-    n, room, at = len(time.evse), len(out.order) - ROOM, 0
+    n, room, mark = len(time.evse), len(out.order) - ROOM, 0
     for i in range(start, n):
         cable_c, outlet_c, volt = columns.cable_c[i], columns.outlet_c[i], columns.pilot_v[i]
         if cable_c != cable_c and outlet_c != outlet_c and volt != volt:
             continue
         if out.used[0] > room:
             return i
-        e, t = time.evse[i], time.time_ns[i]
-        at = follow(state, marks, at, e, time.order[i])
-        rec = state[e]
-        sensors = _sensors(rec, t, cable_c, outlet_c, limits, rule.gap_ns)
-        pilot = _pilot(rec, t, volt, columns.current_a[i], time.state[i], limits)
-        cut = int(rec["cut"])
-        shown = (sensors == _BAD and cut & _SENSORS != 0) or (pilot == _BAD and cut & _OPEN != 0)
-        if not shown and (cut != 0 or (rec["n"] == 0 and rec["raised"] == 0)):
+        e, t, amps = time.evse[i], time.time_ns[i], columns.current_a[i]
+        mark = follow(state, marks, mark, e, time.order[i])
+        rec, at = state[e], find(sparse, e)
+        if at == 0 and _suspicious(rec, t, cable_c, outlet_c, volt, amps, limits):
+            if full(sparse):
+                return i  # the words are taken in again
+            at = take(sparse, e)
+        odd = sparse.records[at]
+        sensors = _sensors(rec, odd, t, cable_c, outlet_c, limits, rule.gap_ns)
+        pilot = _pilot(rec, odd, t, volt, amps, time.state[i], limits)
+        if at == 0:
             continue
-        if not shown and sensors != _GOOD and pilot != _GOOD and rec["raised"] != 0:
-            continue
-        kind = slim_watch(rec, t, shown, time.live[i], rule)
-        if kind == NOTHING:
-            continue
-        end = rec["mark_ns"] if kind == CLEAR else t
-        j = emit(
-            out, e, kind, CRITICAL, rec["live"], rec["since_ns"], end,
-            time.order[i], time.effect_ns[i], 1.0,
-        )  # fmt: skip
-        out.evidence[j, 5] = (end - rec["since_ns"]) / 1e9
-        if kind != CLEAR:
-            out.evidence[j, 0] = cut
-            out.evidence[j, 1] = cable_c
-            out.evidence[j, 2] = outlet_c
-            out.evidence[j, 3] = volt
-            if cut & _OPEN != 0:
-                out.evidence[j, 4] = rec["flow_a"]
+        kind = _judge(odd, t, sensors, pilot, time.live[i], rule)
+        if kind != NOTHING:
+            _report(odd, rec["flow_a"], i, time, kind, columns, out)
+        if odd["one_ns"] == NO_TIME and odd["cut"] == 0 and idle(odd):
+            give(sparse, e)
     return n
 
 
-class _Detector(MarkedDetector):
+class _Detector(MarkedDetector, SparseDetector):
     spec = SPEC
+    version = 2
     dtype = _DTYPE
-    blank: ClassVar[dict[str, Any]] = (
-        SLIM_BLANK
-        | MARK_BLANK
-        | {"both_ns": NO_TIME, "one_ns": NO_TIME, "flow_ns": NO_TIME, "flow_a": np.nan}
-    )
+    blank: ClassVar[dict[str, Any]] = MARK_BLANK | {
+        "both_ns": NO_TIME,
+        "flow_ns": NO_TIME,
+        "flow_a": np.nan,
+    }
+    sparse_dtype = _ODD
+    sparse_blank: ClassVar[dict[str, Any]] = SLIM_BLANK | {"one_ns": NO_TIME}
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._limits = _Limits(
@@ -296,7 +352,15 @@ class _Detector(MarkedDetector):
         )
         return int(
             _cut_kernel(
-                start, timeline(rows), seen, self._marks, self.table.rows, self._limits, self._rule, out
+                start,
+                timeline(rows),
+                seen,
+                self._marks,
+                self.table.rows,
+                self.sparse.arrays,
+                self._limits,
+                self._rule,
+                out,
             )
         )
 

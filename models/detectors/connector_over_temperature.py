@@ -20,8 +20,9 @@ from models.channels import CHANNEL_ID
 from models.detecting import CLEAR, CRITICAL, WARNING, DetectorSpec, EmissionArrays, Timeline, timeline
 from models.devices import DeviceTable
 
-from ._base import RowDetector, columns, ns, require
+from ._base import columns, ns, require
 from ._kernels import NOTHING, ROOM, WATCH_BLANK, WATCH_FIELDS, Lasting, emit, watch
+from ._sparse import Sparse, SparseDetector, find, full, give, idle, take
 
 SPEC = DetectorSpec(
     "connector_over_temperature",
@@ -130,7 +131,7 @@ def _temperature_kernel(
     cable_c: F64,
     outlet_c: F64,
     dc: U8,
-    state: Any,
+    sparse: Sparse,
     limits: _Limits,
     rule: Lasting,
     out: EmissionArrays,
@@ -140,7 +141,7 @@ def _temperature_kernel(
     i = start
     while i < n:
         e = evse[i]
-        rec = state[e]
+        at = find(sparse, e)
         warning = limits.dc_warning if dc[e] != 0 else limits.ac_warning
         critical = limits.dc_critical if dc[e] != 0 else limits.ac_critical
         while i < n and evse[i] == e:
@@ -152,21 +153,30 @@ def _temperature_kernel(
             if low < outlet_c[i] < high and outlet_c[i] > hottest:
                 hottest, sensor = outlet_c[i], 2
             level = 2 if hottest >= critical else (1 if hottest >= warning else 0)
-            if sensor != 0 and (level != 0 or rec["n"] != 0 or rec["raised"] != 0):
-                if (rec["n"] == 0 and rec["raised"] == 0) or hottest > rec["max_c"]:
+            if sensor != 0 and (level != 0 or at != 0):
+                if at == 0 and full(sparse):
+                    return i
+                if at == 0:
+                    at = take(sparse, e)
+                rec = sparse.records[at]
+                if idle(rec) or hottest > rec["max_c"]:
                     rec["max_c"] = hottest
                 kind = watch(rec, time.time_ns[i], level, time.live[i], rule)
                 if kind != NOTHING:
                     limit = critical if rec["raised"] == 2 else warning
                     _report(rec, i, time, kind, limit, hottest, sensor, out)
+                if idle(rec):
+                    give(sparse, e)
+                    at = 0
             i += 1
     return n
 
 
-class _Detector(RowDetector):
+class _Detector(SparseDetector):
     spec = SPEC
-    dtype: ClassVar[list[Any]] = [*WATCH_FIELDS, ("max_c", "f8")]
-    blank = WATCH_BLANK
+    version = 2
+    sparse_dtype: ClassVar[list[Any]] = [*WATCH_FIELDS, ("max_c", "f8")]
+    sparse_blank = WATCH_BLANK
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._limits = _Limits(
@@ -189,7 +199,7 @@ class _Detector(RowDetector):
                 timeline(rows),
                 *columns(rows, SPEC.channels),
                 devices.dc,
-                self.table.rows,
+                self.sparse.arrays,
                 self._limits,
                 self._rule,
                 out,
@@ -197,6 +207,6 @@ class _Detector(RowDetector):
         )
 
 
-def build(config: Config, resume_state: dict[str, Any] | None = None) -> RowDetector:
+def build(config: Config, resume_state: dict[str, Any] | None = None) -> SparseDetector:
     """Return the detector, with the state of `resume_state` if given."""
     return _Detector(config, resume_state)

@@ -23,10 +23,11 @@ from models.detecting import CLEAR, WARNING, DetectorSpec, EmissionArrays, Timel
 from models.devices import DeviceTable
 from models.units import NO_TIME
 
-from ._base import RowDetector, columns, ns, require
+from ._base import columns, ns, require
 from ._connector import CURRENT_CHANNELS, Currents, flowing
 from ._kernels import NOTHING, ROOM, Lasting, emit
 from ._slim import MOST_SAMPLES, SLIM_BLANK, SLIM_FIELDS, slim_watch
+from ._sparse import Sparse, SparseDetector, find, full, give, idle, take
 
 SPEC = DetectorSpec(
     "contactor_stuck_open",
@@ -133,18 +134,18 @@ def _level(rec: Any, t: int, bits: int, amps: float, i: int, c: _Columns, limits
         rec["offered_ns"] = t
     charging = bits & b.CHARGING != 0 and bits & (b.SUSPENDED_EV | b.SUSPENDED_EVSE) == 0
     if not charging:
-        rec["share"] = np.nan
+        rec["tapered"] = 0
         return 0
     offered = rec["offered_a"]
     fresh = rec["offered_ns"] != NO_TIME and t - rec["offered_ns"] <= limits.offered_max_age_ns
     if not fresh or offered < limits.offered:
         return 0
     if amps >= limits.current:
-        rec["share"] = amps / offered
+        rec["tapered"] = amps / offered < limits.taper
         return 0
     if c.power_w[i] > limits.power or c.pilot_v[i] > limits.pilot_c_high or c.soc[i] >= limits.full:
         return 0
-    return 0 if rec["share"] < limits.taper else 1  # NaN: nothing has flowed in this charge
+    return 0 if rec["tapered"] != 0 else 1
 
 
 @kernel
@@ -154,7 +155,8 @@ def _open_kernel(
     currents: Currents,
     c: _Columns,
     dc: U8,
-    state: Any,
+    charges: Any,
+    sparse: Sparse,
     limits: _Limits,
     rule: Lasting,
     out: EmissionArrays,
@@ -164,46 +166,51 @@ def _open_kernel(
         if out.used[0] > room:
             return i
         e, t = time.evse[i], time.time_ns[i]
-        rec = state[e]
+        charge = charges[e]
         amps = flowing(currents, i, dc[e])
         if amps != amps:
             if c.offered_a[i] == c.offered_a[i]:
-                rec["offered_a"] = c.offered_a[i]
-                rec["offered_ns"] = t
+                charge["offered_a"] = c.offered_a[i]
+                charge["offered_ns"] = t
             continue
-        level = _level(rec, t, time.state[i], amps, i, c, limits)
-        if level == 0 and rec["n"] == 0 and rec["raised"] == 0:
+        level = _level(charge, t, time.state[i], amps, i, c, limits)
+        at = find(sparse, e)
+        if at == 0 and level == 0:
             continue
+        if at == 0 and full(sparse):
+            return i  # what was noted of the charge is noted again
+        if at == 0:
+            at = take(sparse, e)
+        rec = sparse.records[at]
         kind = slim_watch(rec, t, level != 0, time.live[i], rule)
-        if kind == NOTHING:
-            continue
-        end = rec["mark_ns"] if kind == CLEAR else t
-        j = emit(
-            out, e, kind, WARNING, rec["live"], rec["since_ns"], end, time.order[i], time.effect_ns[i], 1.0
-        )
-        out.evidence[j, 2] = (end - rec["since_ns"]) / 1e9
-        if kind != CLEAR:
-            out.evidence[j, 0] = amps
-            out.evidence[j, 1] = rec["offered_a"]
-            out.evidence[j, 3] = c.pilot_v[i]
-            out.evidence[j, 4] = c.soc[i]
+        if kind != NOTHING:
+            end = rec["mark_ns"] if kind == CLEAR else t
+            j = emit(
+                out, e, kind, WARNING, rec["live"], rec["since_ns"], end,
+                time.order[i], time.effect_ns[i], 1.0,
+            )  # fmt: skip
+            out.evidence[j, 2] = (end - rec["since_ns"]) / 1e9
+            if kind != CLEAR:
+                out.evidence[j, 0] = amps
+                out.evidence[j, 1] = charge["offered_a"]
+                out.evidence[j, 3] = c.pilot_v[i]
+                out.evidence[j, 4] = c.soc[i]
+        if idle(rec):
+            give(sparse, e)
     return n
 
 
-class _Detector(RowDetector):
+class _Detector(SparseDetector):
     spec = SPEC
-    version = 2
+    version = 3
     dtype: ClassVar[list[Any]] = [
-        *SLIM_FIELDS,
         ("offered_ns", "i8"),
         ("offered_a", "f8"),
-        ("share", "f8"),  # last current of this charge that flowed, of the offer; NaN: none
+        ("tapered", "u1"),  # the last current of this charge that flowed was below its share of the offer
     ]
-    blank: ClassVar[dict[str, Any]] = SLIM_BLANK | {
-        "offered_ns": NO_TIME,
-        "offered_a": np.nan,
-        "share": np.nan,
-    }
+    blank: ClassVar[dict[str, Any]] = {"offered_ns": NO_TIME, "offered_a": np.nan}
+    sparse_dtype: ClassVar[list[Any]] = SLIM_FIELDS
+    sparse_blank = SLIM_BLANK
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._limits = _Limits(
@@ -230,6 +237,7 @@ class _Detector(RowDetector):
                 _Columns(*given[4:]),
                 devices.dc,
                 self.table.rows,
+                self.sparse.arrays,
                 self._limits,
                 self._rule,
                 out,
@@ -237,6 +245,6 @@ class _Detector(RowDetector):
         )
 
 
-def build(config: Config, resume_state: dict[str, Any] | None = None) -> RowDetector:
+def build(config: Config, resume_state: dict[str, Any] | None = None) -> SparseDetector:
     """Return the detector, with the state of `resume_state` if given."""
     return _Detector(config, resume_state)

@@ -23,9 +23,10 @@ from models.channels import CHANNEL_ID
 from models.detecting import CLEAR, CRITICAL, DetectorSpec, EmissionArrays, Timeline, timeline
 from models.devices import DeviceTable
 
-from ._base import RowDetector, columns, ns, require
+from ._base import columns, ns, require
 from ._kernels import NOTHING, ROOM, Lasting, emit
 from ._slim import MOST_SAMPLES, SLIM_BLANK, SLIM_FIELDS, slim_watch
+from ._sparse import Sparse, SparseDetector, find, full, give, idle, take
 
 SPEC = DetectorSpec(
     "contactor_welded",
@@ -120,7 +121,8 @@ def _contactor_kernel(
     time: Timeline,
     columns: _Columns,
     dc: U8,
-    state: Any,
+    context: Any,
+    sparse: Sparse,
     limits: _Limits,
     rule: Lasting,
     out: EmissionArrays,
@@ -138,31 +140,38 @@ def _contactor_kernel(
             found, limit = columns.power_w[i], limits.power
         if found != found:
             continue
-        rec, bits = state[e], time.state[i]
-        level = 1 if _outside(rec, bits, columns.pilot_v[i], limits) and found > limit else 0
-        if level == 0 and rec["n"] == 0 and rec["raised"] == 0:
+        bits, at = time.state[i], find(sparse, e)
+        bad = _outside(context[e], bits, columns.pilot_v[i], limits) and found > limit
+        if at == 0 and not bad:
             continue
-        kind = slim_watch(rec, time.time_ns[i], level != 0, time.live[i], rule)
-        if kind == NOTHING:
-            continue
-        end = rec["mark_ns"] if kind == CLEAR else time.time_ns[i]
-        j = emit(
-            out, e, kind, CRITICAL, rec["live"], rec["since_ns"], end,
-            time.order[i], time.effect_ns[i], found / limit,
-        )  # fmt: skip
-        out.evidence[j, 3] = (end - rec["since_ns"]) / 1e9
-        if kind != CLEAR:
-            out.evidence[j, 0 if dc[e] != 0 else 1] = found
-            out.evidence[j, 2] = limit
-            out.evidence[j, 4] = 1.0 if bits & b.OCCUPIED != 0 else 0.0
+        if at == 0 and full(sparse):
+            return i  # the context is noted again
+        if at == 0:
+            at = take(sparse, e)
+        rec = sparse.records[at]
+        kind = slim_watch(rec, time.time_ns[i], bad, time.live[i], rule)
+        if kind != NOTHING:
+            end = rec["mark_ns"] if kind == CLEAR else time.time_ns[i]
+            j = emit(
+                out, e, kind, CRITICAL, rec["live"], rec["since_ns"], end,
+                time.order[i], time.effect_ns[i], found / limit,
+            )  # fmt: skip
+            out.evidence[j, 3] = (end - rec["since_ns"]) / 1e9
+            if kind != CLEAR:
+                out.evidence[j, 0 if dc[e] != 0 else 1] = found
+                out.evidence[j, 2] = limit
+                out.evidence[j, 4] = 1.0 if bits & b.OCCUPIED != 0 else 0.0
+        if idle(rec):
+            give(sparse, e)
     return n
 
 
-class _Detector(RowDetector):
+class _Detector(SparseDetector):
     spec = SPEC
-    version = 2
-    dtype: ClassVar[list[Any]] = [("ended", "u1"), *SLIM_FIELDS]
-    blank = SLIM_BLANK
+    version = 3
+    dtype: ClassVar[list[Any]] = [("ended", "u1")]  # a transaction ran at the plug that is in
+    sparse_dtype: ClassVar[list[Any]] = SLIM_FIELDS
+    sparse_blank = SLIM_BLANK
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._limits = _Limits(float(config.output_v), float(config.power_w), float(config.pilot_idle_v))
@@ -179,6 +188,7 @@ class _Detector(RowDetector):
                 _Columns(*columns(rows, SPEC.channels)),
                 devices.dc,
                 self.table.rows,
+                self.sparse.arrays,
                 self._limits,
                 self._rule,
                 out,
@@ -186,6 +196,6 @@ class _Detector(RowDetector):
         )
 
 
-def build(config: Config, resume_state: dict[str, Any] | None = None) -> RowDetector:
+def build(config: Config, resume_state: dict[str, Any] | None = None) -> SparseDetector:
     """Return the detector, with the state of `resume_state` if given."""
     return _Detector(config, resume_state)

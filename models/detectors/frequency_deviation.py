@@ -36,8 +36,9 @@ from models.detecting import (
 from models.devices import DeviceTable
 from models.units import NO_TIME
 
-from ._base import RowDetector, columns, ns, require
+from ._base import columns, ns, require
 from ._kernels import ROOM, emit
+from ._sparse import Sparse, SparseDetector, find, full, give, take
 from ._votes import Votes
 
 _TEN_NS: Final = 600_000_000_000
@@ -102,14 +103,18 @@ class _Limits(NamedTuple):
 
 _DTYPE: Final[list[Any]] = [
     ("sum_hz", "f8"),  # of the open window, deviations from nominal
-    ("far_ns", "i8"),  # first sample of a run beyond the wide band
     ("window", "i4"),  # ten minutes counted from the epoch, -1 before the first
     ("n", "u2"),
     ("nominal", "u1"),
+    ("last_live", "u1"),
+]
+
+#: Of an EVSE that is off, or may be.
+_ODD: Final[list[Any]] = [
+    ("far_ns", "i8"),  # first sample of a run beyond the wide band
     ("off", "u1"),  # its vote
     ("far_n", "u1"),  # samples of the run beyond the wide band, at most 2
     ("told", "u1"),  # such a run was told in the open window
-    ("last_live", "u1"),
 ]
 
 
@@ -148,7 +153,15 @@ def _tell(
 
 
 @kernel
-def _close(rec: Any, i: int, time: Timeline, limits: _Limits, out: EmissionArrays) -> None:
+def _off(rec: Any, window: int, limits: _Limits) -> bool:
+    """Return whether the open window is over at a reading in `window`, and its mean is off."""
+    if rec["window"] < 0 or window == rec["window"] or rec["n"] < limits.least_samples:
+        return False
+    return bool(abs(rec["sum_hz"] / rec["n"]) > limits.band_hz + 1e-9)
+
+
+@kernel
+def _close(rec: Any, odd: Any, i: int, time: Timeline, limits: _Limits, out: EmissionArrays) -> None:
     """Vote by the open window at reading i, the first one after it."""
     if rec["n"] < limits.least_samples:
         return
@@ -159,16 +172,16 @@ def _close(rec: Any, i: int, time: Timeline, limits: _Limits, out: EmissionArray
     limit = nominal + (limits.band_hz if deviation > 0.0 else -limits.band_hz)
     live = rec["last_live"] if time.time_ns[i] - end_ns <= limits.stale_ns else 0
     if abs(deviation) > limits.band_hz + 1e-9:
-        rec["off"] = 1
+        odd["off"] = 1
         _tell(i, time, RAISE, live, start_ns, end_ns, nominal + deviation, nominal, limit, 600.0, out)
-    elif rec["told"] == 0 and rec["off"] != 0:
-        rec["off"] = 0
+    elif odd["told"] == 0 and odd["off"] != 0:
+        odd["off"] = 0
         _tell(i, time, CLEAR, live, start_ns, start_ns, nominal + deviation, nominal, limit, 600.0, out)
 
 
 @kernel
 def _ordinary(rec: Any, t: int, live: int, hertz: float, u_n: float, limits: _Limits) -> bool:
-    """Take in a reading of the open window that is near the nominal frequency; False: another one.
+    """Take in a reading of the open window near the nominal frequency, of no odd EVSE; False: another one.
 
     `_sample` does the same for every reading, but costs ten times as much: it is given all arrays.
     """
@@ -180,42 +193,50 @@ def _ordinary(rec: Any, t: int, live: int, hertz: float, u_n: float, limits: _Li
     rec["sum_hz"] += hertz - nominal
     rec["n"] += 1
     rec["last_live"] = live
-    rec["far_n"] = 0
     return True
 
 
 @kernel
 def _sample(
-    rec: Any, i: int, time: Timeline, hertz: float, u_n: float, limits: _Limits, out: EmissionArrays
+    rec: Any,
+    odd: Any,
+    i: int,
+    time: Timeline,
+    hertz: float,
+    nominal: float,
+    far: bool,
+    limits: _Limits,
+    out: EmissionArrays,
 ) -> None:
-    """Take in one reading."""
+    """Take in one reading; `odd` is the blank record, not to be written to, where nothing was odd nor is."""
     t = time.time_ns[i]
     window = t // _TEN_NS
-    nominal = _nominal(u_n, hertz)
     if rec["window"] < 0:
         _tell(i, time, UPDATE, time.live[i], t, t, hertz, nominal, nominal + limits.band_hz, 0.0, out)
     if window != rec["window"] or nominal != rec["nominal"]:
         if rec["window"] >= 0 and window != rec["window"]:
-            _close(rec, i, time, limits, out)
+            _close(rec, odd, i, time, limits, out)
         rec["window"] = window
         rec["nominal"] = int(nominal)
         rec["sum_hz"] = 0.0
         rec["n"] = 0
-        rec["told"] = 0
+        if odd["told"] != 0:
+            odd["told"] = 0
     rec["sum_hz"] += hertz - nominal
     rec["n"] += 1
     rec["last_live"] = time.live[i]
-    if nominal - limits.below_hz <= hertz <= nominal + limits.above_hz:
-        rec["far_n"] = 0
+    if not far:
+        if odd["far_n"] != 0:
+            odd["far_n"] = 0
         return
-    if rec["far_n"] == 0:
-        rec["far_ns"] = t
-    rec["far_n"] = min(rec["far_n"] + 1, 2)
-    if rec["far_n"] == 2 and rec["told"] == 0:
-        rec["told"] = 1
-        rec["off"] = 1
+    if odd["far_n"] == 0:
+        odd["far_ns"] = t
+    odd["far_n"] = min(odd["far_n"] + 1, 2)
+    if odd["far_n"] == 2 and odd["told"] == 0:
+        odd["told"] = 1
+        odd["off"] = 1
         limit = nominal + (limits.above_hz if hertz > nominal else -limits.below_hz)
-        _tell(i, time, RAISE, time.live[i], rec["far_ns"], t, hertz, nominal, limit, 0.0, out)
+        _tell(i, time, RAISE, time.live[i], odd["far_ns"], t, hertz, nominal, limit, 0.0, out)
 
 
 @kernel
@@ -226,6 +247,7 @@ def _frequency_kernel(
     u_n_v: F64,
     declared: U8,
     state: Any,
+    sparse: Sparse,
     limits: _Limits,
     out: EmissionArrays,
 ) -> int:
@@ -234,18 +256,33 @@ def _frequency_kernel(
         if out.used[0] > room:
             return i
         hertz = frequency_hz[i]
-        if hertz >= limits.least_hz:  # false for NaN
-            e = time.evse[i]
-            u_n = u_n_v[e] if declared[e] != 0 else np.nan
-            if not _ordinary(state[e], time.time_ns[i], time.live[i], hertz, u_n, limits):
-                _sample(state[e], i, time, hertz, u_n, limits, out)
+        if not hertz >= limits.least_hz:  # NaN, too
+            continue
+        e, t = time.evse[i], time.time_ns[i]
+        u_n = u_n_v[e] if declared[e] != 0 else np.nan
+        rec, at = state[e], find(sparse, e)
+        if at == 0 and _ordinary(rec, t, time.live[i], hertz, u_n, limits):
+            continue
+        nominal = _nominal(u_n, hertz)
+        far = not nominal - limits.below_hz <= hertz <= nominal + limits.above_hz
+        if at == 0 and (far or _off(rec, t // _TEN_NS, limits)):
+            if full(sparse):
+                return i
+            at = take(sparse, e)
+        odd = sparse.records[at]
+        _sample(rec, odd, i, time, hertz, nominal, far, limits, out)
+        if at != 0 and odd["off"] == 0 and odd["far_n"] == 0 and odd["told"] == 0:
+            give(sparse, e)
     return n
 
 
-class _Detector(RowDetector):
+class _Detector(SparseDetector):
     spec = SPEC
+    version = 2
     dtype = _DTYPE
-    blank: ClassVar[dict[str, Any]] = {"window": -1, "far_ns": NO_TIME}
+    blank: ClassVar[dict[str, Any]] = {"window": -1}
+    sparse_dtype = _ODD
+    sparse_blank: ClassVar[dict[str, Any]] = {"far_ns": NO_TIME}
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._limits = _Limits(
@@ -275,6 +312,7 @@ class _Detector(RowDetector):
                 devices.u_n_v,
                 devices.declared,
                 self.table.rows,
+                self.sparse.arrays,
                 self._limits,
                 out,
             )
@@ -289,6 +327,6 @@ class _Detector(RowDetector):
         return super().nbytes() + self._votes.nbytes()
 
 
-def build(config: Config, resume_state: dict[str, Any] | None = None) -> RowDetector:
+def build(config: Config, resume_state: dict[str, Any] | None = None) -> SparseDetector:
     """Return the detector, with the state of `resume_state` if given."""
     return _Detector(config, resume_state)

@@ -21,9 +21,10 @@ from models.detecting import CLEAR, WARNING, DetectorSpec, EmissionArrays, Timel
 from models.devices import DeviceTable
 from models.units import NO_TIME
 
-from ._base import RowDetector, columns, ns, require
+from ._base import columns, ns, require
 from ._kernels import NOTHING, ROOM, Lasting, emit
 from ._slim import MOST_SAMPLES, SLIM_BLANK, SLIM_FIELDS, slim_watch
+from ._sparse import Sparse, SparseDetector, find, full, give, idle, take
 from ._voltage import Inventory, inventory
 
 SPEC = DetectorSpec(
@@ -123,7 +124,15 @@ def _greatest(l1_a: float, l2_a: float, l3_a: float) -> tuple[float, int]:
 
 @kernel
 def _report(
-    rec: Any, i: int, time: Timeline, kind: int, amps: float, phase: int, limit: float, out: EmissionArrays
+    rec: Any,
+    i: int,
+    time: Timeline,
+    kind: int,
+    amps: float,
+    phase: int,
+    offered_a: float,
+    limit: float,
+    out: EmissionArrays,
 ) -> None:
     t = time.time_ns[i]
     end = rec["mark_ns"] if kind == CLEAR else t
@@ -142,7 +151,7 @@ def _report(
     out.evidence[j, 3] = (end - rec["since_ns"]) / 1e9
     if kind != CLEAR:
         out.evidence[j, 0] = amps
-        out.evidence[j, 1] = rec["offered_a"]
+        out.evidence[j, 1] = offered_a
         out.evidence[j, 2] = limit
         out.evidence[j, 4] = phase
 
@@ -153,7 +162,8 @@ def _current_kernel(
     time: Timeline,
     columns: _Columns,
     inv: Inventory,
-    state: Any,
+    offers: Any,
+    sparse: Sparse,
     limits: _Limits,
     rule: Lasting,
     out: EmissionArrays,
@@ -165,7 +175,7 @@ def _current_kernel(
     i = start
     while i < n:
         e = evse[i]
-        rec = state[e]
+        offer, at = offers[e], find(sparse, e)
         dc = inv.dc[e] != 0
         share = 1 if dc else (inv.phases[e] if inv.phases[e] > 0 else 3)
         while i < n and evse[i] == e:
@@ -173,28 +183,38 @@ def _current_kernel(
                 return i
             t = time_ns[i]
             if offered_a[i] == offered_a[i]:
-                rec["offered_a"] = offered_a[i]
-                rec["offered_ns"] = t
+                offer["offered_a"] = offered_a[i]
+                offer["offered_ns"] = t
             amps, phase = _greatest(l1_a[i], l2_a[i], l3_a[i])
             if dc or phase < 0:
                 amps, phase = unphased_a[i] / share, 0
-            fresh = rec["offered_ns"] != NO_TIME and t - rec["offered_ns"] <= limits.offered_max_age_ns
+            fresh = offer["offered_ns"] != NO_TIME and t - offer["offered_ns"] <= limits.offered_max_age_ns
             if fresh and amps == amps:
-                limit = rec["offered_a"] * limits.factor + limits.margin
-                level = 1 if amps > limit else 0
-                if level != 0 or rec["n"] != 0 or rec["raised"] != 0:
-                    kind = slim_watch(rec, t, level != 0, time.live[i], rule)
+                offered = offer["offered_a"]
+                limit = offered * limits.factor + limits.margin
+                if amps > limit or at != 0:
+                    if at == 0 and full(sparse):
+                        return i
+                    if at == 0:
+                        at = take(sparse, e)
+                    rec = sparse.records[at]
+                    kind = slim_watch(rec, t, amps > limit, time.live[i], rule)
                     if kind != NOTHING:
-                        _report(rec, i, time, kind, amps, phase, limit, out)
+                        _report(rec, i, time, kind, amps, phase, offered, limit, out)
+                    if idle(rec):
+                        give(sparse, e)
+                        at = 0
             i += 1
     return n
 
 
-class _Detector(RowDetector):
+class _Detector(SparseDetector):
     spec = SPEC
-    version = 2
-    dtype: ClassVar[list[Any]] = [*SLIM_FIELDS, ("offered_ns", "i8"), ("offered_a", "f8")]
-    blank: ClassVar[dict[str, Any]] = SLIM_BLANK | {"offered_ns": NO_TIME, "offered_a": np.nan}
+    version = 3
+    dtype: ClassVar[list[Any]] = [("offered_ns", "i8"), ("offered_a", "f8")]
+    blank: ClassVar[dict[str, Any]] = {"offered_ns": NO_TIME, "offered_a": np.nan}
+    sparse_dtype: ClassVar[list[Any]] = SLIM_FIELDS
+    sparse_blank = SLIM_BLANK
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._limits = _Limits(float(config.factor), float(config.margin_a), ns(config.offered_max_age_s))
@@ -211,6 +231,7 @@ class _Detector(RowDetector):
                 _Columns(*columns(rows, SPEC.channels)),
                 inventory(devices),
                 self.table.rows,
+                self.sparse.arrays,
                 self._limits,
                 self._rule,
                 out,
@@ -218,6 +239,6 @@ class _Detector(RowDetector):
         )
 
 
-def build(config: Config, resume_state: dict[str, Any] | None = None) -> RowDetector:
+def build(config: Config, resume_state: dict[str, Any] | None = None) -> SparseDetector:
     """Return the detector, with the state of `resume_state` if given."""
     return _Detector(config, resume_state)

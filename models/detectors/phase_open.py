@@ -26,9 +26,13 @@ from ._base import columns, require
 from ._kernels import NOTHING, ROOM, Lasting, emit
 from ._marks import MARK_BLANK, MARK_FIELDS, MarkedDetector, Marks, follow
 from ._slim import MOST_SAMPLES, SLIM_BLANK, SLIM_FIELDS, UNKNOWN, lasting, slim_watch
+from ._sparse import Sparse, SparseDetector, find, full, give, idle, take
 
 #: Word of a mark: a transaction began; 1 to 3 are phases declared.
 _BEGAN: Final = 4
+
+#: Level of a reading of which three phases are not expected: what ran is over, what is raised stays.
+_UNEXPECTED: Final = -2
 
 SPEC = DetectorSpec(
     "phase_open",
@@ -100,7 +104,7 @@ class _Currents(NamedTuple):
 
 @kernel
 def _level(rec: Any, t: int, context: int, least_a: float, mean_a: float, limits: _Limits) -> int:
-    """Return 1 when a phase is open, 0 when none is, UNKNOWN when three phases are not expected."""
+    """Return 1 when a phase is open, 0 when none is, UNKNOWN or _UNEXPECTED when that cannot be said."""
     told = rec["told"] if rec["told_ns"] != NO_TIME and rec["told_ns"] <= t else 0
     if least_a >= limits.carries_a:
         rec["carried_ns"] = t
@@ -113,8 +117,7 @@ def _level(rec: Any, t: int, context: int, least_a: float, mean_a: float, limits
         return UNKNOWN  # a word came before this reading and holds after it: the one before it is not known
     carried = rec["carried_ns"] != NO_TIME and (told == 0 or rec["carried_ns"] >= rec["told_ns"])
     if not carried and told != 3:
-        rec["n"] = 0
-        return 0 if told == 1 or told == 2 else UNKNOWN
+        return 0 if told == 1 or told == 2 else _UNEXPECTED
     if least_a >= limits.share * mean_a and mean_a >= limits.carries_a:
         return 0
     if mean_a < limits.least_mean_a:
@@ -130,11 +133,12 @@ def _phase_kernel(
     dc: U8,
     marks: Marks,
     state: Any,
+    sparse: Sparse,
     limits: _Limits,
     rule: Lasting,
     out: EmissionArrays,
 ) -> int:
-    n, room, at = len(time.evse), len(out.order) - ROOM, 0
+    n, room, mark = len(time.evse), len(out.order) - ROOM, 0
     for i in range(start, n):
         e = time.evse[i]
         a, b, c = currents.l1_a[i], currents.l2_a[i], currents.l3_a[i]
@@ -143,32 +147,44 @@ def _phase_kernel(
             continue
         if out.used[0] > room:
             return i
-        at = follow(state, marks, at, e, time.order[i])
-        rec, t = state[e], time.time_ns[i]
-        least_a = min(a, b, c)
-        level = _level(rec, t, time.state[i], least_a, mean_a, limits)
-        if level == UNKNOWN:
+        mark = follow(state, marks, mark, e, time.order[i])
+        t, least_a = time.time_ns[i], min(a, b, c)
+        level = _level(state[e], t, time.state[i], least_a, mean_a, limits)
+        at = find(sparse, e)
+        if level == UNKNOWN or (at == 0 and level != 1):
             continue
-        kind = slim_watch(rec, t, level == 1, time.live[i], rule)
-        if kind == NOTHING:
-            continue
-        end = rec["mark_ns"] if kind == CLEAR else t
-        j = emit(
-            out, e, kind, WARNING, rec["live"], rec["since_ns"], end,
-            time.order[i], time.effect_ns[i], 1.0 - least_a / mean_a if mean_a > 0.0 else 0.0,
-        )  # fmt: skip
-        out.evidence[j, 3] = (end - rec["since_ns"]) / 1e9
-        if kind != CLEAR:
-            out.evidence[j, 0] = 1 if least_a == a else (2 if least_a == b else 3)
-            out.evidence[j, 1] = least_a
-            out.evidence[j, 2] = mean_a
+        if at == 0 and full(sparse):
+            return i  # words and currents are noted again, and say the same
+        if at == 0:
+            at = take(sparse, e)
+        rec, kind = sparse.records[at], NOTHING
+        if level == _UNEXPECTED:
+            rec["n"] = 0
+        else:
+            kind = slim_watch(rec, t, level == 1, time.live[i], rule)
+        if kind != NOTHING:
+            end = rec["mark_ns"] if kind == CLEAR else t
+            j = emit(
+                out, e, kind, WARNING, rec["live"], rec["since_ns"], end,
+                time.order[i], time.effect_ns[i], 1.0 - least_a / mean_a if mean_a > 0.0 else 0.0,
+            )  # fmt: skip
+            out.evidence[j, 3] = (end - rec["since_ns"]) / 1e9
+            if kind != CLEAR:
+                out.evidence[j, 0] = 1 if least_a == a else (2 if least_a == b else 3)
+                out.evidence[j, 1] = least_a
+                out.evidence[j, 2] = mean_a
+        if idle(rec):
+            give(sparse, e)
     return n
 
 
-class _Detector(MarkedDetector):
+class _Detector(MarkedDetector, SparseDetector):
     spec = SPEC
-    dtype: ClassVar[list[Any]] = [*MARK_FIELDS, ("carried_ns", "i8"), *SLIM_FIELDS]
-    blank: ClassVar[dict[str, Any]] = SLIM_BLANK | MARK_BLANK | {"carried_ns": NO_TIME}
+    version = 2
+    dtype: ClassVar[list[Any]] = [*MARK_FIELDS, ("carried_ns", "i8")]
+    blank: ClassVar[dict[str, Any]] = MARK_BLANK | {"carried_ns": NO_TIME}
+    sparse_dtype: ClassVar[list[Any]] = SLIM_FIELDS
+    sparse_blank = SLIM_BLANK
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._limits = _Limits(float(config.share), float(config.carries_a), float(config.least_mean_a))
@@ -191,6 +207,7 @@ class _Detector(MarkedDetector):
                 devices.dc,
                 self._marks,
                 self.table.rows,
+                self.sparse.arrays,
                 self._limits,
                 self._rule,
                 out,

@@ -21,9 +21,10 @@ from models.detecting import CLEAR, RAISE, WARNING, DetectorSpec, EmissionArrays
 from models.devices import DeviceTable
 from models.units import NO_TIME
 
-from ._base import RowDetector, ns, require
+from ._base import ns, require
 from ._kernels import NOTHING, ROOM, Lasting, emit
 from ._slim import CURRENTS, MOST_SAMPLES, SLIM_BLANK, SLIM_FIELDS, in_state_c, lasting, slim_watch
+from ._sparse import Sparse, SparseDetector, find, full, give, idle, take
 
 _PILOT = CHANNEL_ID["x.CP.V"]
 
@@ -127,12 +128,18 @@ def _take(rec: Any, t: int, bad: bool, live: int, limits: _Limits, rule: Lasting
 
 
 @kernel
+def _over(rec: Any, t: int, window_ns: int) -> bool:
+    """Return whether nothing runs, and no episode is young enough to be one of three."""
+    return bool(idle(rec) and (rec["second_ns"] == NO_TIME or t - rec["second_ns"] > window_ns))
+
+
+@kernel
 def _pilot_kernel(
     start: int,
     time: Timeline,
     pilot_v: F64,
     judged: NDArray[np.bool_],
-    state: Any,
+    sparse: Sparse,
     limits: _Limits,
     rule: Lasting,
     out: EmissionArrays,
@@ -143,37 +150,44 @@ def _pilot_kernel(
             continue
         v = pilot_v[i]
         bad = v < limits.low_v or v > limits.high_v
-        rec = state[time.evse[i]]
-        if not bad and rec["n"] == 0 and rec["raised"] == 0:
+        e, t = time.evse[i], time.time_ns[i]
+        at = find(sparse, e)
+        if at == 0 and not bad:
             continue
-        if out.used[0] > room:
+        if out.used[0] > room or (at == 0 and full(sparse)):
             return i
-        t = time.time_ns[i]
-        kind = _take(rec, t, bad, time.live[i], limits, rule)
-        if kind == NOTHING:
-            continue
-        end = rec["mark_ns"] if kind == CLEAR else t
-        j = emit(
-            out, time.evse[i], kind, WARNING, rec["live"], rec["since_ns"], end,
-            time.order[i], time.effect_ns[i], abs(v - 6.0) / (limits.high_v - 6.0),
-        )  # fmt: skip
-        out.evidence[j, 3] = (end - rec["since_ns"]) / 1e9
-        if kind != CLEAR:
-            out.evidence[j, 0] = v
-            out.evidence[j, 1] = limits.low_v if v < limits.low_v else limits.high_v
-            out.evidence[j, 2] = rec["episodes"]
+        if at == 0:
+            at = take(sparse, e)
+        rec = sparse.records[at]
+        kind = NOTHING
+        if bad or not idle(rec):
+            kind = _take(rec, t, bad, time.live[i], limits, rule)
+        if kind != NOTHING:
+            end = rec["mark_ns"] if kind == CLEAR else t
+            j = emit(
+                out, e, kind, WARNING, rec["live"], rec["since_ns"], end,
+                time.order[i], time.effect_ns[i], abs(v - 6.0) / (limits.high_v - 6.0),
+            )  # fmt: skip
+            out.evidence[j, 3] = (end - rec["since_ns"]) / 1e9
+            if kind != CLEAR:
+                out.evidence[j, 0] = v
+                out.evidence[j, 1] = limits.low_v if v < limits.low_v else limits.high_v
+                out.evidence[j, 2] = rec["episodes"]
+        if _over(rec, t, limits.window_ns):
+            give(sparse, e)
     return n
 
 
-class _Detector(RowDetector):
+class _Detector(SparseDetector):
     spec = SPEC
-    dtype: ClassVar[list[Any]] = [
+    version = 2
+    sparse_dtype: ClassVar[list[Any]] = [
         ("first_ns", "i8"),  # begins of the last two episodes
         ("second_ns", "i8"),
         *SLIM_FIELDS,
         ("episodes", "u1"),  # that raised what is raised
     ]
-    blank: ClassVar[dict[str, Any]] = SLIM_BLANK | {"first_ns": NO_TIME, "second_ns": NO_TIME}
+    sparse_blank: ClassVar[dict[str, Any]] = SLIM_BLANK | {"first_ns": NO_TIME, "second_ns": NO_TIME}
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._config = config
@@ -189,11 +203,11 @@ class _Detector(RowDetector):
         judged = (pilot == pilot) & ~ventilated & in_state_c(rows, config.least_a)
         return int(
             _pilot_kernel(
-                start, timeline(rows), pilot, judged, self.table.rows, self._limits, self._rule, out
+                start, timeline(rows), pilot, judged, self.sparse.arrays, self._limits, self._rule, out
             )
         )
 
 
-def build(config: Config, resume_state: dict[str, Any] | None = None) -> RowDetector:
+def build(config: Config, resume_state: dict[str, Any] | None = None) -> SparseDetector:
     """Return the detector, with the state of `resume_state` if given."""
     return _Detector(config, resume_state)

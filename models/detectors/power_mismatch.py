@@ -24,9 +24,10 @@ from models.detecting import CLEAR, WARNING, DetectorSpec, EmissionArrays, Timel
 from models.devices import DeviceTable
 from models.units import NO_TIME
 
-from ._base import RowDetector, columns, ns, require
+from ._base import columns, ns, require
 from ._kernels import NOTHING, ROOM, Lasting, emit
 from ._slim import MOST_SAMPLES, SLIM_BLANK, SLIM_FIELDS, slim_watch
+from ._sparse import Sparse, SparseDetector, find, full, give, idle, take
 
 SPEC = DetectorSpec(
     "power_mismatch",
@@ -187,27 +188,19 @@ def _apparent(c: _Columns, i: int, u_n: float, phases: int) -> tuple[float, floa
 
 
 @kernel
-def _judge(
+def _report(
     rec: Any,
     i: int,
     time: Timeline,
+    kind: int,
     power: float,
     expected: float,
+    deviation: float,
     amps: float,
     limits: _Limits,
-    rule: Lasting,
     out: EmissionArrays,
 ) -> None:
-    """Take in one judged reading; `expected` is the possible power that is nearest to the measured one."""
-    t = time.time_ns[i]
-    deviation = power / expected - 1.0 if expected != power else 0.0
-    level = 1 if abs(deviation) > limits.share else 0
-    if level == 0 and rec["n"] == 0 and rec["raised"] == 0:
-        return
-    kind = slim_watch(rec, t, level != 0, time.live[i], rule)
-    if kind == NOTHING:
-        return
-    end = rec["mark_ns"] if kind == CLEAR else t
+    end = rec["mark_ns"] if kind == CLEAR else time.time_ns[i]
     j = emit(
         out, time.evse[i], kind, WARNING, rec["live"], rec["since_ns"], end,
         time.order[i], time.effect_ns[i], abs(deviation) / limits.share,
@@ -226,7 +219,8 @@ def _mismatch_kernel(
     time: Timeline,
     c: _Columns,
     inv: _Inventory,
-    state: Any,
+    factors: Any,
+    sparse: Sparse,
     limits: _Limits,
     rule: Lasting,
     out: EmissionArrays,
@@ -236,7 +230,7 @@ def _mismatch_kernel(
     i = start
     while i < n:
         e = evse[i]
-        rec = state[e]
+        last, at = factors[e], find(sparse, e)
         dc = inv.dc[e] != 0
         least_w = limits.least_load * inv.p_max_w[e] if inv.p_max_w[e] == inv.p_max_w[e] else 0.0
         least_a = limits.dc_least_a if dc else limits.ac_least_a
@@ -245,8 +239,8 @@ def _mismatch_kernel(
                 return i
             t = time_ns[i]
             if not dc and 0.0 < c.factor[i] <= 1.0:
-                rec["factor"] = c.factor[i]
-                rec["factor_ns"] = t
+                last["factor"] = c.factor[i]
+                last["factor_ns"] = t
             power = _measured(c, i)
             if dc:
                 amps, va = c.current_a[i], c.voltage_v[i] * c.current_a[i]
@@ -256,19 +250,34 @@ def _mismatch_kernel(
             if power == power and amps > least_a and max(power, va) > least_w and va > 0.0:
                 low = high = va
                 if not dc:
-                    known = rec["factor_ns"] != NO_TIME and t - rec["factor_ns"] <= limits.factor_max_age_ns
-                    high = va * rec["factor"] if known else va
+                    known = last["factor_ns"] != NO_TIME and t - last["factor_ns"] <= limits.factor_max_age_ns
+                    high = va * last["factor"] if known else va
                     low = high if known else va * limits.least_factor
-                _judge(rec, i, time, power, min(max(power, low), high), amps, limits, rule, out)
+                expected = min(max(power, low), high)  # of what is possible, the nearest to what is measured
+                deviation = power / expected - 1.0 if expected != power else 0.0
+                if abs(deviation) > limits.share or at != 0:
+                    if at == 0 and full(sparse):
+                        return i
+                    if at == 0:
+                        at = take(sparse, e)
+                    rec = sparse.records[at]
+                    kind = slim_watch(rec, t, abs(deviation) > limits.share, time.live[i], rule)
+                    if kind != NOTHING:
+                        _report(rec, i, time, kind, power, expected, deviation, amps, limits, out)
+                    if idle(rec):
+                        give(sparse, e)
+                        at = 0
             i += 1
     return n
 
 
-class _Detector(RowDetector):
+class _Detector(SparseDetector):
     spec = SPEC
-    version = 2
-    dtype: ClassVar[list[Any]] = [*SLIM_FIELDS, ("factor_ns", "i8"), ("factor", "f8")]
-    blank: ClassVar[dict[str, Any]] = SLIM_BLANK | {"factor_ns": NO_TIME, "factor": np.nan}
+    version = 3
+    dtype: ClassVar[list[Any]] = [("factor_ns", "i8"), ("factor", "f8")]
+    blank: ClassVar[dict[str, Any]] = {"factor_ns": NO_TIME, "factor": np.nan}
+    sparse_dtype: ClassVar[list[Any]] = SLIM_FIELDS
+    sparse_blank = SLIM_BLANK
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._limits = _Limits(
@@ -292,6 +301,7 @@ class _Detector(RowDetector):
                 _Columns(*columns(rows, SPEC.channels)),
                 _Inventory(devices.u_n_v, devices.phases, devices.dc, devices.p_max_w),
                 self.table.rows,
+                self.sparse.arrays,
                 self._limits,
                 self._rule,
                 out,
@@ -299,6 +309,6 @@ class _Detector(RowDetector):
         )
 
 
-def build(config: Config, resume_state: dict[str, Any] | None = None) -> RowDetector:
+def build(config: Config, resume_state: dict[str, Any] | None = None) -> SparseDetector:
     """Return the detector, with the state of `resume_state` if given."""
     return _Detector(config, resume_state)

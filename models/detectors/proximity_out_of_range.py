@@ -19,10 +19,11 @@ from models.detecting import CLEAR, WARNING, DetectorSpec, EmissionArrays, Timel
 from models.devices import DeviceTable
 from models.units import NO_TIME
 
-from ._base import RowDetector, columns, ns, require
+from ._base import columns, ns, require
 from ._connector import TYPE_1, TYPE_1_COMBO
 from ._kernels import NOTHING, ROOM, Lasting, emit
 from ._slim import MOST_SAMPLES, SLIM_BLANK, SLIM_FIELDS, slim_watch
+from ._sparse import Sparse, SparseDetector, find, full, give, take
 
 SPEC = DetectorSpec(
     "proximity_out_of_range",
@@ -111,12 +112,42 @@ def _episodes(rec: Any, t: int, window_ns: int) -> int:
 
 
 @kernel
+def _over(rec: Any, t: int, window_ns: int) -> bool:
+    """Return whether nothing runs, and no episode is young enough to be one of three."""
+    young = rec["first_ns"] != NO_TIME and t - rec["first_ns"] <= window_ns
+    return bool(rec["n_out"] == 0 and rec["raised"] == 0 and not young)
+
+
+@kernel
+def _report(
+    rec: Any, i: int, time: Timeline, kind: int, volts: float, limits: _Limits, out: EmissionArrays
+) -> None:
+    t = time.time_ns[i]
+    episodes = _episodes(rec, t, limits.window_ns)
+    if kind != CLEAR and episodes == 3:  # the third last is where it began
+        rec["since_ns"] = min(rec["since_ns"], rec["third_ns"])
+    elif kind != CLEAR:
+        rec["since_ns"] = min(rec["since_ns"], rec["first_ns"])
+    end = rec["mark_ns"] if kind == CLEAR else t
+    j = emit(
+        out, time.evse[i], kind, WARNING, rec["live"], rec["since_ns"], end,
+        time.order[i], time.effect_ns[i], 1.0,
+    )  # fmt: skip
+    out.evidence[j, 4] = (end - rec["since_ns"]) / 1e9
+    if kind != CLEAR:
+        out.evidence[j, 0] = volts
+        out.evidence[j, 1] = limits.low
+        out.evidence[j, 2] = limits.high
+        out.evidence[j, 3] = episodes
+
+
+@kernel
 def _proximity_kernel(
     start: int,
     time: Timeline,
     proximity_v: F64,
     conn_type: I8,
-    state: Any,
+    sparse: Sparse,
     limits: _Limits,
     rule: Lasting,
     out: EmissionArrays,
@@ -128,40 +159,33 @@ def _proximity_kernel(
         volts, e = proximity_v[i], time.evse[i]
         if volts != volts or (conn_type[e] != TYPE_1 and conn_type[e] != TYPE_1_COMBO):
             continue
-        rec, t = state[e], time.time_ns[i]
-        charging = time.state[i] & b.CHARGING != 0
+        t, charging = time.time_ns[i], time.state[i] & b.CHARGING != 0
+        outside = charging and not limits.low <= volts <= limits.high
+        at = find(sparse, e)
+        if at == 0 and not outside:
+            continue
+        if at == 0 and full(sparse):
+            return i
+        if at == 0:
+            at = take(sparse, e)
+        rec = sparse.records[at]
         if rec["n_out"] != 0 and t - rec["seen_ns"] > rule.gap_ns:
             rec["n_out"] = 0
         rec["seen_ns"] = t
-        outside = charging and not limits.low <= volts <= limits.high
         level = _level(rec, t, outside, limits)
-        if level == 0 and rec["raised"] == 0:
-            continue
-        kind = slim_watch(rec, t, level != 0, time.live[i], rule)
-        if kind == NOTHING:
-            continue
-        episodes = _episodes(rec, t, limits.window_ns)
-        if kind != CLEAR and episodes == 3:  # the third last is where it began
-            rec["since_ns"] = min(rec["since_ns"], rec["third_ns"])
-        elif kind != CLEAR:
-            rec["since_ns"] = min(rec["since_ns"], rec["first_ns"])
-        end = rec["mark_ns"] if kind == CLEAR else t
-        j = emit(
-            out, e, kind, WARNING, rec["live"], rec["since_ns"], end, time.order[i], time.effect_ns[i], 1.0
-        )
-        out.evidence[j, 4] = (end - rec["since_ns"]) / 1e9
-        if kind != CLEAR:
-            out.evidence[j, 0] = volts
-            out.evidence[j, 1] = limits.low
-            out.evidence[j, 2] = limits.high
-            out.evidence[j, 3] = episodes
+        if level != 0 or rec["raised"] != 0:
+            kind = slim_watch(rec, t, level != 0, time.live[i], rule)
+            if kind != NOTHING:
+                _report(rec, i, time, kind, volts, limits, out)
+        if _over(rec, t, limits.window_ns):
+            give(sparse, e)
     return n
 
 
-class _Detector(RowDetector):
+class _Detector(SparseDetector):
     spec = SPEC
-    version = 2
-    dtype: ClassVar[list[Any]] = [
+    version = 3
+    sparse_dtype: ClassVar[list[Any]] = [
         *SLIM_FIELDS,
         ("seen_ns", "i8"),  # last sample
         ("first_ns", "i8"),  # begin of the last episode
@@ -169,7 +193,7 @@ class _Detector(RowDetector):
         ("third_ns", "i8"),
         ("n_out", "i4"),  # samples outside in a row, counted up to the limit
     ]
-    blank: ClassVar[dict[str, Any]] = SLIM_BLANK | {
+    sparse_blank: ClassVar[dict[str, Any]] = SLIM_BLANK | {
         "seen_ns": NO_TIME,
         "first_ns": NO_TIME,
         "second_ns": NO_TIME,
@@ -194,7 +218,7 @@ class _Detector(RowDetector):
                 timeline(rows),
                 proximity_v,
                 devices.conn_type,
-                self.table.rows,
+                self.sparse.arrays,
                 self._limits,
                 self._rule,
                 out,
@@ -202,6 +226,6 @@ class _Detector(RowDetector):
         )
 
 
-def build(config: Config, resume_state: dict[str, Any] | None = None) -> RowDetector:
+def build(config: Config, resume_state: dict[str, Any] | None = None) -> SparseDetector:
     """Return the detector, with the state of `resume_state` if given."""
     return _Detector(config, resume_state)

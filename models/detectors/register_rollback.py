@@ -22,8 +22,9 @@ from models.detecting import CLEAR, RAISE, WARNING, DetectorSpec, EmissionArrays
 from models.devices import DeviceTable
 from models.units import NO_REGISTER, NO_TIME
 
-from ._base import RowDetector, ns, require
+from ._base import ns, require
 from ._kernels import ROOM, emit
+from ._sparse import Sparse, SparseDetector, find, full, give, take
 
 SPEC = DetectorSpec(
     "register_rollback",
@@ -85,12 +86,11 @@ class _Meters(NamedTuple):
 _DTYPE: Final[list[Any]] = [
     ("high_mwh", "i8"),  # highest register since the last fall found
     ("last_ns", "i8"),
-    ("start_ns", "i8"),
-    ("fall_ns", "i8"),
     ("generation", "i4"),
-    ("raised", "u1"),
-    ("live", "u1"),
 ]
+
+#: Of what is raised.
+_RAISED: Final[list[Any]] = [("start_ns", "i8"), ("fall_ns", "i8"), ("live", "u1")]
 
 
 @kernel
@@ -108,12 +108,13 @@ def _rolled_over(
 
 
 @kernel
-def _raise(rec: Any, i: int, time: Timeline, reg: int, resolution: int, out: EmissionArrays) -> None:
-    rec["raised"] = 1
-    rec["live"] = time.live[i]
-    rec["start_ns"] = rec["last_ns"]
+def _raise(
+    rec: Any, raised: Any, i: int, time: Timeline, reg: int, resolution: int, out: EmissionArrays
+) -> None:
+    raised["live"] = time.live[i]
+    raised["start_ns"] = rec["last_ns"]
     j = emit(
-        out, time.evse[i], RAISE, WARNING, rec["live"], rec["start_ns"], time.time_ns[i],
+        out, time.evse[i], RAISE, WARNING, raised["live"], raised["start_ns"], time.time_ns[i],
         time.order[i], time.effect_ns[i], 1.0,
     )  # fmt: skip
     out.evidence[j, 0] = (rec["high_mwh"] - reg) / 1000.0
@@ -129,6 +130,7 @@ def _rollback_kernel(
     reg_mwh: I64,
     meters: _Meters,
     state: Any,
+    sparse: Sparse,
     limits: _Limits,
     out: EmissionArrays,
 ) -> int:
@@ -137,7 +139,7 @@ def _rollback_kernel(
     i = start
     while i < n:
         e = evse[i]
-        rec = state[e]
+        rec, at = state[e], find(sparse, e)
         resolution, generation = meters.resolution_mwh[e], meters.generation[e]
         while i < n and evse[i] == e:
             if out.used[0] > room:
@@ -154,25 +156,36 @@ def _rollback_kernel(
                 if not _rolled_over(
                     rec, reg, t, meters.modulus_mwh[e], resolution, meters.p_max_w[e], limits
                 ):
-                    rec["fall_ns"] = t
-                    if rec["raised"] == 0 or (time.live[i] != 0 and rec["live"] == 0):
-                        _raise(rec, i, time, reg, resolution, out)
+                    if at == 0 and full(sparse):
+                        return i
+                    new = at == 0
+                    if new:
+                        at = take(sparse, e)
+                    raised = sparse.records[at]
+                    raised["fall_ns"] = t
+                    if new or (time.live[i] != 0 and raised["live"] == 0):
+                        _raise(rec, raised, i, time, reg, resolution, out)
                 rec["high_mwh"] = reg
             rec["last_ns"] = t
-            if rec["raised"] != 0 and t - rec["fall_ns"] >= limits.hold_ns:
-                rec["raised"] = 0
+            if at != 0 and t - sparse.records[at]["fall_ns"] >= limits.hold_ns:
+                raised = sparse.records[at]
                 emit(
-                    out, e, CLEAR, WARNING, rec["live"], rec["start_ns"], rec["fall_ns"],
+                    out, e, CLEAR, WARNING, raised["live"], raised["start_ns"], raised["fall_ns"],
                     time.order[i], time.effect_ns[i], 0.0,
                 )  # fmt: skip
+                give(sparse, e)
+                at = 0
             i += 1
     return n
 
 
-class _Detector(RowDetector):
+class _Detector(SparseDetector):
     spec = SPEC
+    version = 2
     dtype = _DTYPE
-    blank: ClassVar[dict[str, Any]] = {"last_ns": NO_TIME, "start_ns": NO_TIME, "fall_ns": NO_TIME}
+    blank: ClassVar[dict[str, Any]] = {"last_ns": NO_TIME}
+    sparse_dtype = _RAISED
+    sparse_blank: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._limits = _Limits(
@@ -188,10 +201,19 @@ class _Detector(RowDetector):
             devices.resolution_mwh, devices.modulus_mwh, devices.meter_generation, devices.p_max_w
         )
         return int(
-            _rollback_kernel(start, timeline(rows), rows.reg_mwh, meters, self.table.rows, self._limits, out)
+            _rollback_kernel(
+                start,
+                timeline(rows),
+                rows.reg_mwh,
+                meters,
+                self.table.rows,
+                self.sparse.arrays,
+                self._limits,
+                out,
+            )
         )
 
 
-def build(config: Config, resume_state: dict[str, Any] | None = None) -> RowDetector:
+def build(config: Config, resume_state: dict[str, Any] | None = None) -> SparseDetector:
     """Return the detector, with the state of `resume_state` if given."""
     return _Detector(config, resume_state)

@@ -23,8 +23,9 @@ from models.detecting import CLEAR, RAISE, WARNING, DetectorSpec, EmissionArrays
 from models.devices import DeviceTable
 from models.units import NO_TIME
 
-from ._base import GRID_CHANNELS, RowDetector, ns, require, slots
+from ._base import GRID_CHANNELS, ns, require, slots
 from ._kernels import NOTHING, ROOM, emit, phase_view, pick_phases
+from ._sparse import Sparse, SparseDetector, find, full, give, take
 from ._voltage import Inventory, inventory
 
 SPEC = DetectorSpec(
@@ -163,7 +164,7 @@ def _dip_kernel(
     columns: I16,
     inv: Inventory,
     nodes: _Nodes,
-    state: Any,
+    sparse: Sparse,
     limits: _Limits,
     out: EmissionArrays,
 ) -> int:
@@ -173,7 +174,7 @@ def _dip_kernel(
     i = start
     while i < n:
         e = evse[i]
-        rec = state[e]
+        at = find(sparse, e)
         sample_ns = nodes.sample_ns[nodes.evse_node[e]]
         judged = sample_ns != NO_TIME and sample_ns <= limits.sample_max_ns
         declared = inv.declared[e] != 0
@@ -201,18 +202,27 @@ def _dip_kernel(
                     lowest, phase = b, 2
                 if floor <= c < lowest:
                     lowest, phase = c, 3
-                if lowest < limit or rec["low_ns"] != NO_TIME or rec["raised"] != 0:
+                if lowest < limit or at != 0:
+                    if at == 0 and full(sparse):
+                        return i
+                    if at == 0:
+                        at = take(sparse, e)
+                    rec = sparse.records[at]
                     kind = _step(rec, time_ns[i], lowest, phase, limit, live[i], limits)
                     if kind != NOTHING:
                         _report(rec, i, time, kind, u_n, limit, out)
+                    if rec["low_ns"] == NO_TIME and rec["raised"] == 0:
+                        give(sparse, e)
+                        at = 0
             i += 1
     return n
 
 
-class _Detector(RowDetector):
+class _Detector(SparseDetector):
     spec = SPEC
-    dtype = _DTYPE
-    blank: ClassVar[dict[str, Any]] = {"low_ns": NO_TIME, "start_ns": NO_TIME, "end_ns": NO_TIME}
+    version = 2
+    sparse_dtype = _DTYPE
+    sparse_blank: ClassVar[dict[str, Any]] = {"low_ns": NO_TIME, "start_ns": NO_TIME, "end_ns": NO_TIME}
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._limits = _Limits(
@@ -235,13 +245,13 @@ class _Detector(RowDetector):
                 slots(rows, GRID_CHANNELS),
                 inventory(devices),
                 _Nodes(devices.evse_node, devices.sample_ns),
-                self.table.rows,
+                self.sparse.arrays,
                 self._limits,
                 out,
             )
         )
 
 
-def build(config: Config, resume_state: dict[str, Any] | None = None) -> RowDetector:
+def build(config: Config, resume_state: dict[str, Any] | None = None) -> SparseDetector:
     """Return the detector, with the state of `resume_state` if given."""
     return _Detector(config, resume_state)

@@ -25,8 +25,9 @@ from models.detecting import CLEAR, RAISE, WARNING, DetectorSpec, EmissionArrays
 from models.devices import DeviceTable
 from models.units import NO_TIME
 
-from ._base import GRID_CHANNELS, RowDetector, ns, require, slots
-from ._kernels import NOTHING, ROOM, emit, phase_view, pick_phases
+from ._base import GRID_CHANNELS, ns, require, slots
+from ._kernels import ROOM, emit, phase_view, pick_phases
+from ._sparse import Sparse, SparseDetector, find, full, give, take
 from ._voltage import Inventory, inventory
 
 _TEN_NS: Final = 600_000_000_000
@@ -88,13 +89,16 @@ class _Limits(NamedTuple):
 
 _DTYPE: Final[list[Any]] = [
     ("sum_v", "f8", (3,)),
-    ("start_ns", "i8"),  # of what is raised
-    ("end_ns", "i8"),  # end of the last window beyond the limit
     ("window", "i4"),  # open window, ten minutes counted from the epoch, -1 before the first
     ("n", "u2"),
-    ("raised", "u1"),
-    ("live", "u1"),
     ("last_live", "u1"),  # the last reading in the window was live
+]
+
+#: Of what is raised.
+_RAISED: Final[list[Any]] = [
+    ("start_ns", "i8"),
+    ("end_ns", "i8"),  # end of the last window beyond the limit
+    ("live", "u1"),
 ]
 
 
@@ -110,40 +114,41 @@ def _share(a: float, b: float, c: float) -> float:
 
 
 @kernel
-def _close(rec: Any, i: int, time: Timeline, limits: _Limits, out: EmissionArrays) -> None:
-    """Judge the open window at reading i, the first one after it."""
+def _window_share(rec: Any, least_samples: int) -> float:
+    """Return the share of the open window, NaN where it has too few readings."""
     n = rec["n"]
-    if n < limits.least_samples:
-        return
-    a, b, c = rec["sum_v"][0] / n, rec["sum_v"][1] / n, rec["sum_v"][2] / n
-    share = _share(a, b, c)
-    start_ns = rec["window"] * _TEN_NS
-    kind = NOTHING
+    if n < least_samples:
+        return np.nan
+    return float(_share(rec["sum_v"][0] / n, rec["sum_v"][1] / n, rec["sum_v"][2] / n))
+
+
+@kernel
+def _close(
+    rec: Any, raised: Any, share: float, i: int, time: Timeline, limits: _Limits, out: EmissionArrays
+) -> None:
+    """Judge the open window at reading i, the first one after it, where it is raised or to be raised."""
+    kind, n = CLEAR, rec["n"]
     if share > limits.limit + _ROUNDING:
+        start_ns = rec["window"] * _TEN_NS
         end_ns = start_ns + _TEN_NS
         live = rec["last_live"] if time.time_ns[i] - end_ns <= limits.stale_ns else 0
-        if rec["raised"] == 0:
-            rec["start_ns"] = start_ns
-            rec["live"] = 0
-        rec["end_ns"] = end_ns
-        if rec["raised"] == 0 or (live != 0 and rec["live"] == 0):
-            rec["raised"] = 1
-            rec["live"] = live
-            kind = RAISE
-    elif rec["raised"] != 0:
-        rec["raised"] = 0
-        kind = CLEAR
-    if kind == NOTHING:
-        return
+        new = raised["end_ns"] == NO_TIME
+        if new:
+            raised["start_ns"] = start_ns
+        raised["end_ns"] = end_ns
+        if not new and (live == 0 or raised["live"] != 0):
+            return
+        raised["live"] = live
+        kind = RAISE
     j = emit(
-        out, time.evse[i], kind, WARNING, rec["live"], rec["start_ns"], rec["end_ns"],
+        out, time.evse[i], kind, WARNING, raised["live"], raised["start_ns"], raised["end_ns"],
         time.order[i], time.effect_ns[i], share / limits.limit,
     )  # fmt: skip
     out.evidence[j, 0] = 100.0 * share
     out.evidence[j, 1] = 100.0 * limits.limit
-    out.evidence[j, 2] = a
-    out.evidence[j, 3] = b
-    out.evidence[j, 4] = c
+    out.evidence[j, 2] = rec["sum_v"][0] / n
+    out.evidence[j, 3] = rec["sum_v"][1] / n
+    out.evidence[j, 4] = rec["sum_v"][2] / n
     out.evidence[j, 5] = n
 
 
@@ -155,6 +160,7 @@ def _unbalance_kernel(
     columns: I16,
     inv: Inventory,
     state: Any,
+    sparse: Sparse,
     limits: _Limits,
     out: EmissionArrays,
 ) -> int:
@@ -164,7 +170,7 @@ def _unbalance_kernel(
     i = start
     while i < n:
         e = evse[i]
-        rec = state[e]
+        rec, at = state[e], find(sparse, e)
         phases = inv.phases[e]
         least = limits.unpowered * inv.u_n_v[e]
         lowest = 0.0 if phases == 3 else least
@@ -179,8 +185,17 @@ def _unbalance_kernel(
             if judged and a >= lowest and b >= lowest and c >= lowest and max(a, b, c) >= least:
                 window = time_ns[i] // _TEN_NS
                 if window != rec["window"]:
-                    if rec["window"] >= 0:
-                        _close(rec, i, time, limits, out)
+                    share = _window_share(rec, limits.least_samples)
+                    bad = share > limits.limit + _ROUNDING
+                    if bad and at == 0 and full(sparse):
+                        return i
+                    if bad and at == 0:
+                        at = take(sparse, e)
+                    if at != 0 and share == share:
+                        _close(rec, sparse.records[at], share, i, time, limits, out)
+                        if not bad:
+                            give(sparse, e)
+                            at = 0
                     rec["window"] = window
                     rec["n"] = 0
                     rec["sum_v"][0] = 0.0
@@ -195,10 +210,13 @@ def _unbalance_kernel(
     return n
 
 
-class _Detector(RowDetector):
+class _Detector(SparseDetector):
     spec = SPEC
+    version = 2
     dtype = _DTYPE
-    blank: ClassVar[dict[str, Any]] = {"window": -1, "start_ns": NO_TIME, "end_ns": NO_TIME}
+    blank: ClassVar[dict[str, Any]] = {"window": -1}
+    sparse_dtype = _RAISED
+    sparse_blank: ClassVar[dict[str, Any]] = {"start_ns": NO_TIME, "end_ns": NO_TIME}
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._limits = _Limits(
@@ -215,12 +233,13 @@ class _Detector(RowDetector):
                 slots(rows, GRID_CHANNELS),
                 inventory(devices),
                 self.table.rows,
+                self.sparse.arrays,
                 self._limits,
                 out,
             )
         )
 
 
-def build(config: Config, resume_state: dict[str, Any] | None = None) -> RowDetector:
+def build(config: Config, resume_state: dict[str, Any] | None = None) -> SparseDetector:
     """Return the detector, with the state of `resume_state` if given."""
     return _Detector(config, resume_state)
