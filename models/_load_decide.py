@@ -37,6 +37,11 @@ _AHEAD: Final = 1.5
 #: A full limit lowers the share of its power that a vehicle needs by this much: the smaller, the more
 #: strictly the most pressed come first.
 _RELIEF: Final = 0.25
+#: Where a phase cannot serve all in time, those who use phases with room beside it count as pressed by this
+#: share more than those who use it alone: of a scarce ampere they make more energy.
+_SCARCE: Final = 0.5
+#: A phase is scarce from this share of its room on that is needed on average, and wholly so this much above.
+_SCARCE_FROM, _SCARCE_OVER = 0.9, 0.2
 #: Until it was seen to take more, a vehicle is expected to take this at most, W: the usual on-board charger.
 _USUAL_W: Final = 11_000.0
 _EPS: Final = 1e-6
@@ -103,7 +108,8 @@ def decide(
     rows = 3 * len(limits.inline)
     entry = _entry(points, cost, first, rows)
     pressed = _pressed(points, wishes, cap, voltage_v)
-    order = _order(points, wishes, wants, pressed, now_ms, rotation_ms)
+    worth = pressed * _worth(cost[:rows], np.minimum(wishes.need_a, cap) * wants, room[:rows])
+    order = _order(points, wishes, wants, worth, now_ms, rotation_ms)
     untried = (points.judged == 0) & (wishes.drawn > 0) & (points.uses.sum(axis=1) > 1)
     hurry = ((pressed >= _HURRY) & ~untried)[order]
     need = np.maximum(first, np.minimum(wishes.need_a, cap))
@@ -116,7 +122,7 @@ def decide(
     for group in (wishes.rank < LAST, wishes.rank >= LAST):
         new, room = _admit(order[(group & ~in_)[order]], entry, room, len(points))
         share, in_ = np.where(new, first, share), in_ | new
-        share, room = _press(cost, room, share, cap, np.where(in_ & group, pressed, 0.0), wishes)
+        share, room = _press(cost, room, share, cap, np.where(in_ & group, worth, 0.0), wishes)
         share, room = _fill(points, cost, room, share, cap, in_ & group, wishes)
     _keep_turns(points, wants, in_, now_ms)
     share = np.where(steer, share, points.fallback_a)
@@ -177,6 +183,18 @@ def _order(points: Points, wishes: Wishes, wants: BOOL, pressed: F64, now_ms: in
     return found
 
 
+def _worth(cost: F64, need: F64, room: F64) -> F64:
+    """Return by how much more those count as pressed whose scarce amperes bring others with them, 1 to 1.5.
+
+    `cost` and `room` are of panels and phases; `need` is A on average until departures.
+    """
+    share = (cost @ need) / np.maximum(room, 1.0)
+    scarce = np.clip((share - _SCARCE_FROM) / _SCARCE_OVER, 0.0, 1.0)
+    lines = cost > 0
+    found: F64 = 1.0 + _SCARCE * (1.0 - (scarce @ lines) / np.maximum(lines.sum(axis=0), 1))
+    return found
+
+
 def _owed(points: Points, wishes: Wishes, now_ms: int, rotation_ms: int) -> BOOL:
     """Return whom a hurry of others does not keep out: who is in the midst of a turn or has waited for two,
     and has no departure to go by."""
@@ -220,7 +238,7 @@ def _press(cost: F64, room: F64, share: F64, cap: F64, pressed: F64, wishes: Wis
     if not (most > share).any():
         return share, room
     unit = np.maximum(cap, 1.0) / _RELIEF  # A that relieve a vehicle of all of its need
-    floor = np.where(pressed > 0, 1.0 - pressed, 1.0) + share / unit
+    floor = 2.0 - pressed + share / unit
     filled = water_fill(cost * unit, room, floor, np.where(most > share, floor + (most - share) / unit, 0.0))
     more = share + np.maximum(filled - floor, 0.0) * unit
     return more, room - cost @ (more - share)
