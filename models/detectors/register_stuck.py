@@ -26,6 +26,7 @@ from models.units import NO_REGISTER, NO_TIME
 
 from ._base import RowDetector, columns, ns, require
 from ._kernels import ROOM, emit
+from ._sparse import Sparse, SparseDetector, find, full, give, take
 
 _POWER: Final = tuple(CHANNEL_ID[f"Power.Active.Import{phase}"] for phase in ("", "@L1", "@L2", "@L3"))
 
@@ -116,12 +117,16 @@ _DTYPE: Final[list[Any]] = [
     ("base_mwh", "i8"),  # register that stands still
     ("base_ns", "i8"),  # since when
     ("power_ns", "i8"),
-    ("start_ns", "i8"),
-    ("good_ns", "i8"),
-    ("power_w", "f8"),
     ("energy_wh", "f8"),  # integral since base_ns
     ("unsure_wh", "f8"),  # what sampling can account for
-    ("generation", "i4"),
+    ("power_w", "f4"),
+    ("generation", "u2"),  # of the meter, its last 16 bits
+]
+
+#: Of EVSEs through which more energy flows than may be, or of which something is raised.
+_SPARSE_DTYPE: Final[list[Any]] = [
+    ("start_ns", "i8"),
+    ("good_ns", "i8"),
     ("n", "i4"),  # readings of the register beyond the limit
     ("raised", "u1"),
     ("live", "u1"),
@@ -151,11 +156,18 @@ def _phase_sum(l1_w: float, l2_w: float, l3_w: float) -> float:
 
 
 @kernel
+def _hours(rec: Any, t: int, gap_ns: int) -> float:
+    """Return half the time since the last power sample, h; 0 where what flowed meanwhile is not known."""
+    if rec["power_ns"] == NO_TIME or t - rec["power_ns"] > gap_ns:
+        return 0.0
+    return float((t - rec["power_ns"]) / 7.2e12)
+
+
+@kernel
 def _integrate(rec: Any, power_w: float, t: int, gap_ns: int) -> None:
-    """Add the trapezoid from the last power sample to this one; export counts as no import."""
-    power_w = max(power_w, 0.0)
-    if rec["power_ns"] != NO_TIME and t - rec["power_ns"] <= gap_ns:
-        half_h = (t - rec["power_ns"]) / 7.2e12
+    """Add the trapezoid from the last power sample to this one."""
+    half_h = _hours(rec, t, gap_ns)
+    if half_h > 0.0:
         rec["energy_wh"] += (power_w + rec["power_w"]) * half_h
         rec["unsure_wh"] += abs(power_w - rec["power_w"]) * half_h
     rec["power_w"] = power_w
@@ -163,24 +175,26 @@ def _integrate(rec: Any, power_w: float, t: int, gap_ns: int) -> None:
 
 
 @kernel
-def _judge(rec: Any, i: int, time: Timeline, resolution: int, limits: _Limits, out: EmissionArrays) -> None:
+def _judge(
+    rec: Any, odd: Any, i: int, time: Timeline, resolution: int, limits: _Limits, out: EmissionArrays
+) -> None:
     """Raise or clear at reading i, whose register is taken in."""
     t = time.time_ns[i]
     limit = max(limits.resolutions * resolution / 1000.0, limits.least_wh, rec["unsure_wh"])
     if rec["energy_wh"] > limit + _ROUNDING_WH:
-        rec["n"] += 1
-        if rec["n"] < limits.least_readings or t - rec["base_ns"] < limits.least_ns:
+        odd["n"] += 1
+        if odd["n"] < limits.least_readings or t - rec["base_ns"] < limits.least_ns:
             return
-        rec["good_ns"] = NO_TIME
-        if rec["raised"] == 0:
-            rec["start_ns"] = rec["base_ns"]
-            rec["live"] = 0
-        elif time.live[i] == 0 or rec["live"] != 0:
+        odd["good_ns"] = NO_TIME
+        if odd["raised"] == 0:
+            odd["start_ns"] = rec["base_ns"]
+            odd["live"] = 0
+        elif time.live[i] == 0 or odd["live"] != 0:
             return
-        rec["raised"] = 1
-        rec["live"] = time.live[i]
+        odd["raised"] = 1
+        odd["live"] = time.live[i]
         j = emit(
-            out, time.evse[i], RAISE, WARNING, rec["live"], rec["start_ns"], t,
+            out, time.evse[i], RAISE, WARNING, odd["live"], odd["start_ns"], t,
             time.order[i], time.effect_ns[i], rec["energy_wh"] / limit,
         )  # fmt: skip
         out.evidence[j, 0] = rec["energy_wh"]
@@ -189,13 +203,22 @@ def _judge(rec: Any, i: int, time: Timeline, resolution: int, limits: _Limits, o
         out.evidence[j, 3] = resolution / 1000.0
         out.evidence[j, 4] = (t - rec["base_ns"]) / 1e9
         out.evidence[j, 5] = rec["power_w"]
-    elif rec["raised"] != 0 and rec["good_ns"] != NO_TIME and t - rec["good_ns"] >= limits.hold_ns:
-        rec["raised"] = 0
+    elif odd["raised"] != 0 and odd["good_ns"] != NO_TIME and t - odd["good_ns"] >= limits.hold_ns:
+        odd["raised"] = 0
         emit(
-            out, time.evse[i], CLEAR, WARNING, rec["live"], rec["start_ns"], rec["good_ns"],
+            out, time.evse[i], CLEAR, WARNING, odd["live"], odd["start_ns"], odd["good_ns"],
             time.order[i], time.effect_ns[i], 0.0,
         )  # fmt: skip
-        rec["good_ns"] = NO_TIME
+
+
+@kernel
+def _advance(rec: Any, reg: int, t: int, generation: int) -> None:
+    """The register stands at `reg` from t on."""
+    rec["base_mwh"] = reg
+    rec["base_ns"] = t
+    rec["generation"] = generation
+    rec["energy_wh"] = 0.0
+    rec["unsure_wh"] = 0.0
 
 
 @kernel
@@ -206,6 +229,7 @@ def _stuck_kernel(
     reg_mwh: I64,
     meters: _StuckMeters,
     state: Any,
+    sparse: Sparse,
     limits: _Limits,
     out: EmissionArrays,
 ) -> int:
@@ -216,16 +240,23 @@ def _stuck_kernel(
     while i < n:
         e = evse[i]
         rec = state[e]
-        resolution, generation = meters.resolution_mwh[e], meters.generation[e]
+        at = find(sparse, e)
+        resolution, generation = meters.resolution_mwh[e], meters.generation[e] & 0xFFFF
         sample_ns = meters.sample_ns[meters.evse_node[e]]
         gap_ns = limits.gap_undeclared_ns
         if sample_ns != NO_TIME:
             gap_ns = max(limits.gap_least_ns, int(limits.gap_samples * sample_ns))
+        least_wh = max(limits.resolutions * resolution / 1000.0, limits.least_wh)
         while i < n and evse[i] == e:
             if out.used[0] > room:
                 return i
             t = time_ns[i]
             power_w = all_w[i] if all_w[i] == all_w[i] else _phase_sum(l1_w[i], l2_w[i], l3_w[i])
+            power_w = float(np.float32(max(power_w, 0.0))) if power_w == power_w else np.nan  # no export
+            if at == 0 and full(sparse):
+                more_wh = (power_w + rec["power_w"]) * _hours(rec, t, gap_ns)
+                if rec["energy_wh"] > least_wh or rec["energy_wh"] + more_wh > least_wh:
+                    return i
             if power_w == power_w:
                 _integrate(rec, power_w, t, gap_ns)
             reg = reg_mwh[i]
@@ -233,30 +264,30 @@ def _stuck_kernel(
                 change = reg - rec["base_mwh"]
                 other = rec["base_ns"] == NO_TIME or rec["generation"] != generation
                 if other or change > 0 or change < -limits.resolutions * resolution:
-                    rec["base_mwh"] = reg
-                    rec["base_ns"] = t
-                    rec["generation"] = generation
-                    rec["energy_wh"] = 0.0
-                    rec["unsure_wh"] = 0.0
-                    rec["n"] = 0
-                    if rec["raised"] != 0 and rec["good_ns"] == NO_TIME:
-                        rec["good_ns"] = t
-                if rec["energy_wh"] > limits.least_wh or rec["raised"] != 0:
-                    _judge(rec, i, time, resolution, limits, out)
+                    _advance(rec, reg, t, generation)
+                    if at != 0:
+                        odd = sparse.records[at]
+                        odd["n"] = 0
+                        if odd["good_ns"] == NO_TIME:
+                            odd["good_ns"] = t
+                elif at == 0 and rec["energy_wh"] > least_wh:
+                    at = take(sparse, e)
+                if at != 0:
+                    _judge(rec, sparse.records[at], i, time, resolution, limits, out)
+                    if sparse.records[at]["raised"] == 0 and sparse.records[at]["n"] == 0:
+                        give(sparse, e)
+                        at = 0
             i += 1
     return n
 
 
-class _Detector(RowDetector):
+class _Detector(SparseDetector):
     spec = SPEC
+    version = 2
     dtype = _DTYPE
-    blank: ClassVar[dict[str, Any]] = {
-        "base_ns": NO_TIME,
-        "power_ns": NO_TIME,
-        "start_ns": NO_TIME,
-        "good_ns": NO_TIME,
-        "power_w": np.nan,
-    }
+    blank: ClassVar[dict[str, Any]] = {"base_ns": NO_TIME, "power_ns": NO_TIME, "power_w": np.nan}
+    sparse_dtype = _SPARSE_DTYPE
+    sparse_blank: ClassVar[dict[str, Any]] = {"start_ns": NO_TIME, "good_ns": NO_TIME}
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._limits = _Limits(
@@ -283,6 +314,7 @@ class _Detector(RowDetector):
                 rows.reg_mwh,
                 meters,
                 self.table.rows,
+                self.sparse.arrays,
                 self._limits,
                 out,
             )
