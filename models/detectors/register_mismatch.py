@@ -24,14 +24,25 @@ from numpy.typing import NDArray
 from models._kernel import kernel
 from models.batch import F64, I32, I64, IN_TRANSACTION, STATE_KNOWN, ReadingBatch
 from models.channels import CHANNEL_ID, REGISTER_CHANNEL
-from models.detecting import CLEAR, RAISE, WARNING, DetectorSpec, EmissionArrays, Timeline, timeline
+from models.detecting import (
+    CLEAR,
+    RAISE,
+    WARNING,
+    DetectorSpec,
+    EmissionArrays,
+    Emissions,
+    Observed,
+    Timeline,
+    timeline,
+)
 from models.devices import DeviceTable
-from models.records import Record, Transaction
+from models.records import Transaction
 from models.units import NO_REGISTER, NO_TIME
 
 from ._base import columns, ns, require
 from ._kernels import ROOM, emit
-from ._marks import MARK_BLANK, MARK_FIELDS, MarkedDetector, Marks, follow
+from ._marks import Marks, marks_of
+from ._sparse import Sparse, SparseDetector, find, full, give, take
 
 _POWER: Final = tuple(CHANNEL_ID[f"Power.Active.Import{phase}"] for phase in ("", "@L1", "@L2", "@L3"))
 
@@ -122,23 +133,22 @@ class _Columns(NamedTuple):
 
 
 _DTYPE: Final[list[Any]] = [
-    *MARK_FIELDS,  # newest begin or end of a transaction
     ("reg_mwh", "i8"),  # last reading with both
     ("time_ns", "i8"),
     ("moved_ns", "i8"),  # reading at which the register advanced last
     ("begin_ns", "i8"),  # of the session
-    ("start_ns", "i8"),  # of what is raised
     ("counted_mwh", "i8"),  # the register's steps in the session
     ("energy_wh", "f8"),  # integral of power over the same time
     ("unsure_wh", "f8"),  # what sampling accounts for
     ("power_w", "f4"),
     ("max_w", "f4"),
     ("still_s", "f4"),  # longest time that the register stood still
-    ("generation", "i4"),
+    ("generation", "u2"),  # of the meter, its last 16 bits
     ("session", "u1"),
-    ("raised", "u1"),
-    ("live", "u1"),
 ]
+
+#: What is raised.
+_SPARSE_DTYPE: Final[list[Any]] = [("start_ns", "i8"), ("live", "u1")]
 
 
 @kernel
@@ -157,40 +167,52 @@ def _power(c: _Columns, i: int) -> float:
 
 
 @kernel
-def _judge(
-    rec: Any,
-    i: int,
-    time: Timeline,
-    t: int,
-    ended: int,
-    resolution: int,
-    limits: _Limits,
-    out: EmissionArrays,
-) -> None:
-    """Raise or clear at reading i; `t` is the last reading of the session that is judged."""
-    counted_wh = rec["counted_mwh"] / 1000.0
-    difference = counted_wh - rec["energy_wh"]
+def _tolerance(rec: Any, ended: int, resolution: int, limits: _Limits) -> float:
+    """Return how far register and integral may be apart, Wh."""
     tolerance = rec["unsure_wh"] + limits.resolutions * resolution / 1000.0
     if ended == 0:
         tolerance += rec["max_w"] * rec["still_s"] / 3600.0
-    beyond = abs(difference) - tolerance
-    wrong = beyond >= limits.least_wh - _ROUNDING_WH and beyond >= limits.share * rec["energy_wh"]
-    kind = 0
+    return float(tolerance)
+
+
+@kernel
+def _wrong(rec: Any, tolerance: float, limits: _Limits) -> bool:
+    beyond = abs(rec["counted_mwh"] / 1000.0 - rec["energy_wh"]) - tolerance
+    return bool(beyond >= limits.least_wh - _ROUNDING_WH and beyond >= limits.share * rec["energy_wh"])
+
+
+@kernel
+def _judge(
+    rec: Any,
+    sparse: Sparse,
+    i: int,
+    time: Timeline,
+    t: int,
+    tolerance: float,
+    wrong: bool,
+    limits: _Limits,
+    out: EmissionArrays,
+) -> None:
+    """Raise, or clear at the end of a session, at reading i; `t` is the last reading that is judged."""
+    counted_wh = rec["counted_mwh"] / 1000.0
+    difference = counted_wh - rec["energy_wh"]
+    e, live, kind = time.evse[i], time.live[i], 0
+    at = find(sparse, e)
     if wrong:
-        if rec["raised"] == 0:
-            rec["start_ns"] = rec["begin_ns"]
-            rec["live"] = 0
-        if rec["raised"] == 0 or (time.live[i] != 0 and rec["live"] == 0):
-            rec["raised"] = 1
-            rec["live"] = time.live[i]
+        if at == 0:
+            at, kind = take(sparse, e), RAISE
+            sparse.records[at]["start_ns"] = rec["begin_ns"]
+        elif live != 0 and sparse.records[at]["live"] == 0:
             kind = RAISE
-    elif ended != 0 and rec["raised"] != 0 and limits.share * rec["energy_wh"] >= limits.least_wh:
-        rec["raised"] = 0
+        if kind != 0:
+            sparse.records[at]["live"] = live
+    elif at != 0 and limits.share * rec["energy_wh"] >= limits.least_wh:
         kind = CLEAR
     if kind == 0:
         return
+    raised = sparse.records[at]
     j = emit(
-        out, time.evse[i], kind, WARNING, rec["live"], rec["start_ns"], t,
+        out, e, kind, WARNING, raised["live"], raised["start_ns"], t,
         time.order[i], time.effect_ns[i], abs(difference) / max(tolerance + limits.least_wh, 1.0),
     )  # fmt: skip
     out.evidence[j, 0] = counted_wh
@@ -200,6 +222,8 @@ def _judge(
     if rec["energy_wh"] > 0.0:
         out.evidence[j, 4] = 100.0 * difference / rec["energy_wh"]
     out.evidence[j, 5] = (t - rec["begin_ns"]) / 1e9
+    if kind == CLEAR:
+        give(sparse, e)
 
 
 @kernel
@@ -242,6 +266,7 @@ def _register_kernel(
     meters: _Meters,
     marks: Marks,
     state: Any,
+    sparse: Sparse,
     limits: _Limits,
     out: EmissionArrays,
 ) -> int:
@@ -250,17 +275,21 @@ def _register_kernel(
     while i < n:
         e = time.evse[i]
         rec = state[e]
-        resolution, generation = meters.resolution_mwh[e], meters.generation[e]
+        resolution, generation = meters.resolution_mwh[e], meters.generation[e] & 0xFFFF
+        told_ns = np.int64(NO_TIME)
         sample_ns = meters.sample_ns[meters.evse_node[e]]
         gap_ns = limits.gap_undeclared_ns
         if sample_ns != NO_TIME:
             gap_ns = max(limits.gap_least_ns, int(limits.gap_samples * sample_ns))
         while i < n and time.evse[i] == e:
-            if out.used[0] > room:
+            if out.used[0] > room or full(sparse):
                 return i
             reg, power = reg_mwh[i], _power(c, i)
             if reg != NO_REGISTER and power == power:
-                at = follow(state, marks, at, e, time.order[i])
+                while marks.evse[at] < e or (marks.evse[at] == e and marks.order[at] < time.order[i]):
+                    if marks.evse[at] == e:
+                        told_ns = marks.time_ns[at]
+                    at += 1
                 t, power = time.time_ns[i], float(np.float32(max(power, 0.0)))
                 told = time.state[i] & STATE_KNOWN
                 session = time.state[i] & IN_TRANSACTION if told != 0 else power > limits.session_w
@@ -269,7 +298,7 @@ def _register_kernel(
                     rec["time_ns"] = NO_TIME
                     rec["generation"] = generation
                 advanced = False
-                cut = rec["time_ns"] < rec["told_ns"] <= t
+                cut = rec["time_ns"] < told_ns <= t
                 near = not cut and t - rec["time_ns"] <= gap_ns
                 if rec["time_ns"] != NO_TIME and rec["session"] != 0:
                     if near:
@@ -277,7 +306,10 @@ def _register_kernel(
                     else:
                         rec["moved_ns"] = t
                     if not session or advanced:
-                        _judge(rec, i, time, t, 0 if session else 1, resolution, limits, out)
+                        tolerance = _tolerance(rec, 0 if session else 1, resolution, limits)
+                        wrong = _wrong(rec, tolerance, limits)
+                        if wrong or not session:
+                            _judge(rec, sparse, i, time, t, tolerance, wrong, limits, out)
                 elif session:
                     _begin(rec, rec["time_ns"] if rec["time_ns"] != NO_TIME else t)
                     if rec["time_ns"] != NO_TIME and near:
@@ -290,16 +322,18 @@ def _register_kernel(
     return n
 
 
-class _Detector(MarkedDetector):
+class _Detector(SparseDetector):
     spec = SPEC
+    version = 2
     dtype = _DTYPE
-    blank: ClassVar[dict[str, Any]] = MARK_BLANK | {
-        "time_ns": NO_TIME,
-        "start_ns": NO_TIME,
-        "begin_ns": NO_TIME,
-    }
+    blank: ClassVar[dict[str, Any]] = {"time_ns": NO_TIME, "begin_ns": NO_TIME}
+    sparse_dtype = _SPARSE_DTYPE
+    sparse_blank: ClassVar[dict[str, Any]] = {"start_ns": NO_TIME}
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
+        self._marks = marks_of([])
+        #: EVSE -> newest begin or end of a transaction, until a reading after it came.
+        self._told: dict[int, int] = dict(resume_state.get("told", [])) if resume_state is not None else {}
         self._limits = _Limits(
             float(config.share),
             float(config.least_wh),
@@ -311,10 +345,31 @@ class _Detector(MarkedDetector):
         )
         super().__init__(resume_state)
 
-    def _words(self, record: Record, devices: DeviceTable) -> list[tuple[int, int, int]]:
-        if not isinstance(record, Transaction) or record.evse_row < 0:
-            return []
-        return [(record.evse_row, record.time_ns, 1)] if record.event_type in {"Started", "Ended"} else []
+    def process(self, seen: Observed, out: Emissions) -> None:
+        """Take in one batch and emit what changed."""
+        self.table.reserve(seen.devices.n_evses)
+        found = [(evse, -1, time_ns, 1) for evse, time_ns in self._told.items()]
+        found += [
+            (record.evse_row, record.at.order, record.time_ns, 1)
+            for record in seen.records
+            if isinstance(record, Transaction)
+            and record.evse_row >= 0
+            and record.event_type in {"Started", "Ended"}
+        ]
+        self._marks = marks_of(found)
+        super().process(seen, out)
+        newest = {evse: time_ns for evse, _, time_ns, _ in sorted(found, key=lambda mark: mark[:2])}
+        last_ns = self.table.rows["time_ns"]
+        self._told = {evse: time_ns for evse, time_ns in sorted(newest.items()) if time_ns > last_ns[evse]}
+        self._marks = marks_of([])
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the whole state as plain data, copied."""
+        return super().snapshot() | {"told": [list(told) for told in self._told.items()]}
+
+    def nbytes(self) -> int:
+        """Return the bytes of state held (of what was told an estimate)."""
+        return super().nbytes() + 100 * len(self._told)
 
     def _run(self, start: int, rows: ReadingBatch, devices: DeviceTable, out: EmissionArrays) -> int:
         meters = _Meters(
@@ -329,12 +384,13 @@ class _Detector(MarkedDetector):
                 meters,
                 self._marks,
                 self.table.rows,
+                self.sparse.arrays,
                 self._limits,
                 out,
             )
         )
 
 
-def build(config: Config, resume_state: dict[str, Any] | None = None) -> MarkedDetector:
+def build(config: Config, resume_state: dict[str, Any] | None = None) -> SparseDetector:
     """Return the detector, with the state of `resume_state` if given."""
     return _Detector(config, resume_state)
