@@ -278,7 +278,7 @@ def _frequency_kernel(
 
 class _Detector(SparseDetector):
     spec = SPEC
-    version = 2
+    version = 3
     dtype = _DTYPE
     blank: ClassVar[dict[str, Any]] = {"window": -1}
     sparse_dtype = _ODD

@@ -86,7 +86,7 @@ class _Meters(NamedTuple):
 _DTYPE: Final[list[Any]] = [
     ("high_mwh", "i8"),  # highest register since the last fall found
     ("last_ns", "i8"),
-    ("generation", "i4"),
+    ("generation", "u1"),  # of the meter, its low byte: nobody changes 256 meters between two registers
 ]
 
 #: Of what is raised.
@@ -140,7 +140,7 @@ def _rollback_kernel(
     while i < n:
         e = evse[i]
         rec, at = state[e], find(sparse, e)
-        resolution, generation = meters.resolution_mwh[e], meters.generation[e]
+        resolution, generation = meters.resolution_mwh[e], meters.generation[e] & 255
         while i < n and evse[i] == e:
             if out.used[0] > room:
                 return i
@@ -181,7 +181,7 @@ def _rollback_kernel(
 
 class _Detector(SparseDetector):
     spec = SPEC
-    version = 2
+    version = 3
     dtype = _DTYPE
     blank: ClassVar[dict[str, Any]] = {"last_ns": NO_TIME}
     sparse_dtype = _RAISED
