@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from .api.words import utc
+from models.evidence_text import utc
 
 #: Columns of the CSV, in order; times are ISO 8601, UTC.
 COLUMNS: Final = (

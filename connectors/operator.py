@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from typing import Any
 
@@ -17,6 +18,7 @@ from models.finding_actions import TOPIC, ActionRequest, encode_action, read_act
 from models.inspections import TOPIC as WORK_TOPIC
 from models.inspections import InspectionRequest, encode_inspection, read_inspection
 from models.outputs import Publish
+from models.units import NS_PER_MS
 
 from .ledger_reader import LedgerReader
 from .mqtt import Publisher
@@ -66,6 +68,8 @@ class OperatorDesk:
             raise UnknownFinding("finding", f"the ledger has no finding {finding_id!r}, or several begin so")
         known = {"finding_id": found["finding_id"], "site": found["site"], "id": str(uuid.uuid4())}
         request = read_action({name: value for name, value in body.items() if value is not None} | known)
+        if request.action == "snooze" and (request.until or 0) * NS_PER_MS <= time.time_ns():
+            raise DecodeError("until", f"the snooze would end at {request.until}: expected epoch ms ahead")
         with self._lock:
             refused = self._publisher.publish([Publish(topic=TOPIC, payload=encode_action(request))])
         if refused:

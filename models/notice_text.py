@@ -9,6 +9,8 @@ from typing import Any, Final
 import msgspec
 
 from ._notice_rules import ESCALATED, rank
+from .evidence_text import figures
+from .faults import FAULTS
 from .notices import Notice, NoticeItem
 
 #: Findings that a message spells out; the others are counted.
@@ -20,6 +22,9 @@ _VERBS: Final = {
     "cleared": "cleared",
     ESCALATED: "NOT ACKNOWLEDGED",
 }
+
+#: Evidence that has a line of its own, or is of no use in a message.
+_TOLD: Final = frozenset({"raised_times", "sources", "kind"})
 
 
 def place(finding: dict[str, Any]) -> str:
@@ -38,7 +43,7 @@ def subject(notice: Notice) -> str:
     """Return one line that says what it is about."""
     if len(notice.items) == 1:
         item = notice.items[0]
-        return f"[{item.finding['severity']}] {item.finding['code']} {_verb(item)}: {place(item.finding)}"
+        return f"[{item.finding['severity']}] {_title(item)}, {_verb(item)}: {place(item.finding)}"
     counts: dict[str, int] = {}
     for item in notice.items:
         counts[item.state] = counts.get(item.state, 0) + 1
@@ -69,6 +74,12 @@ def _worst_first(items: Iterable[NoticeItem]) -> list[NoticeItem]:
     )
 
 
+def _title(item: NoticeItem) -> str:
+    """Return the code's name in words."""
+    fault = FAULTS.get(item.finding["code"])
+    return str(fault.title if fault else item.finding["code"])
+
+
 def _verb(item: NoticeItem) -> str:
     over = item.finding["state"] == "cleared" and item.state != "cleared"
     return _VERBS[item.state] + (", cleared meanwhile" if over else "")
@@ -76,11 +87,15 @@ def _verb(item: NoticeItem) -> str:
 
 def _told(item: NoticeItem, zone: datetime.tzinfo, page_url: str) -> str:
     finding = item.finding
-    lines = [f"{finding['severity']} {finding['code']} at {place(finding)}: {_verb(item)}"]
+    lines = [f"{_title(item)} at {place(finding)}: {_verb(item)}"]
+    lines.append(f"  {finding['severity']}, {finding['code']}")
     since = f"  since {local_time(finding['start'], zone)}"
     if finding["end"] is not None:
         since += f", ended {local_time(finding['end'], zone)}"
     lines.append(since)
+    measured = {name: value for name, value in finding["evidence"].items() if name not in _TOLD}
+    if measured:
+        lines.append(f"  measured: {figures(measured)}")
     times = finding["evidence"].get("raised_times")
     if times:
         lines.append(f"  raised {times} times in a row, each time within an hour of the one before")

@@ -233,7 +233,9 @@ class RouteSink:
             raise RetryLater(f"route {self.route}: {error}", error.delay_s) from error
         store.sent(self.route, keys)
         self._mine -= set(keys)
-        _LOG.info("route %s: %d states told: %s", self.route, len(keys), said)
+        _LOG.info(
+            "route %s: %d %s told: %s", self.route, len(keys), "state" if len(keys) == 1 else "states", said
+        )
         return []
 
     def _send_rest(self, seq: int, notice: Notice) -> list[Letter]:

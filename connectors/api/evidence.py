@@ -17,8 +17,7 @@ from typing import Any, Final, NamedTuple
 from connectors.ledger_reader import LedgerReader, Row
 from models.errors import ChargestreamError
 from models.evidence import Ask, Line, Plan, Trace, panels, plan, thinned
-
-from .words import number, utc
+from models.evidence_text import number, utc
 
 #: Reads traces; None: the source does not have that time.
 Source = Callable[[Ask], list[Trace] | None]

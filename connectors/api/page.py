@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from connectors.ledger_reader import LedgerReader
+from models import evidence_text
 from models.errors import ChargestreamError
 from models.faults import FAULTS
 
@@ -89,13 +90,13 @@ class Page:
         self._templates.filters |= {
             "ago": words.ago,
             "behind": words.behind,
-            "utc": words.utc,
-            "iso": lambda time_ms: words.utc(time_ms).replace(" UTC", "Z").replace(" ", "T"),
-            "day": lambda time_ms: words.utc(time_ms)[:10],
-            "span": lambda seconds: words.NOTHING if seconds is None else words.duration(seconds),
+            "utc": evidence_text.utc,
+            "iso": lambda time_ms: evidence_text.utc(time_ms).replace(" UTC", "Z").replace(" ", "T"),
+            "day": lambda time_ms: evidence_text.utc(time_ms)[:10],
+            "span": lambda seconds: words.NOTHING if seconds is None else evidence_text.duration(seconds),
             "power": words.power_text,
             "register": words.register_text,
-            "figures": words.figures,
+            "figures": evidence_text.figures,
             "kwh": words.kwh_text,
             "plain_time": words.plain_time,
             "badge": words.badge,

@@ -92,6 +92,8 @@ def _list(reader: Any, args: argparse.Namespace) -> None:
 
 def _show(reader: Any, args: argparse.Namespace) -> None:
     from models.errors import ConfigError
+    from models.evidence_text import figures
+    from models.faults import FAULTS
 
     found = reader.finding(args.finding)
     if found is None:
@@ -101,7 +103,8 @@ def _show(reader: Any, args: argparse.Namespace) -> None:
         return
     print(_line(found))
     print(f"  id        {found['finding_id']}")
-    print(f"  evidence  {json.dumps(found['evidence'])}")
+    print(f"  fault     {FAULTS[found['code']].title if found['code'] in FAULTS else found['code']}")
+    print(f"  evidence  {figures(found['evidence'], most=99)}")
     print(f"  advice    {found['advice']}")
     history = [(c["changed_at"], f"{c['state']} ({c['severity']})") for c in found["changes"]]
     history += [(a["at"], _told(a)) for a in found["actions"]]
@@ -151,7 +154,7 @@ def _line(row: dict[str, Any]) -> str:
     state += [f"acknowledged by {row['acked_by']}"] if row["acked_by"] else []
     state += [f"assigned to {row['assignee']}"] if row["assignee"] else []
     state += [f"snoozed until {_utc(row['snoozed_until'])}"] if row["snoozed_until"] else []
-    state += [f"{row['comments']} comments"] if row["comments"] else []
+    state += [f"{row['comments']} comment{'s' if row['comments'] > 1 else ''}"] if row["comments"] else []
     head = f"{row['finding_id'][:8]}  {row['severity']:<8}  {row['code']:<26}  {where}"
     return f"{head}  since {_utc(row['start'])}  {', '.join(state)}"
 

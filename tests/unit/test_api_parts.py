@@ -12,6 +12,7 @@ from connectors.api import words
 from connectors.api.power import HEIGHT, HOUR_MS, WIDTH, PowerTrace, chart, nice_ceiling
 from connectors.api.recent import Recent
 from connectors.ledger_reader import LedgerReader
+from models import evidence_text
 from models.outputs import LatestRow, RollupRow
 from tests.seeded import Fleet, Seeded
 
@@ -24,7 +25,7 @@ NOW_MS = 1_800_000_000_000
      (172_800, "2 d")],
 )  # fmt: skip
 def test_durations(seconds: float, text: str) -> None:
-    assert words.duration(seconds) == text
+    assert evidence_text.duration(seconds) == text
     assert words.ago(NOW_MS - int(seconds * 1000), NOW_MS) == f"{text} ago"
 
 
@@ -73,7 +74,7 @@ def test_registers_are_never_rounded_up(reg_mwh: int, text: str) -> None:
     ],
 )  # fmt: skip
 def test_evidence_reads_as_a_line(evidence: dict[str, Any], text: str) -> None:
-    assert words.figures(evidence) == text
+    assert evidence_text.figures(evidence) == text
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,7 @@ ACK = {"action": "ack", "by": "ann"}
         (f"/api/v1/findings/{HOT}/actions", ACK | {"by": ""}, {}, 422),
         (f"/api/v1/findings/{HOT}/actions", ACK | {"more": 1}, {}, 422),
         (f"/api/v1/findings/{HOT}/actions", {"action": "snooze", "by": "ann"}, {}, 422),
+        (f"/api/v1/findings/{HOT}/actions", {"action": "snooze", "by": "ann", "until": 5}, {}, 422),
         ("/api/v1/findings/unknown/actions", ACK, {"Origin": "http://localhost"}, 404),
     ],
 )

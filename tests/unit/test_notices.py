@@ -296,18 +296,20 @@ def test_the_settling_time_is_short() -> None:
 
 
 def test_a_message_says_what_where_since_when_and_what_to_do() -> None:
-    (notice,) = told([ALL], at(evidence={"raised_times": 4}))
-    assert notice_text.subject(notice) == "[warning] under_voltage raised: depot/cs1/1"
+    (notice,) = told([ALL], at(evidence={"voltage_mean_v": 201.25, "limit_v": 207.0, "raised_times": 4}))
+    assert notice_text.subject(notice) == "[warning] Supply voltage too low, raised: depot/cs1/1"
     text = notice_text.text(notice, BERLIN, "https://charge.example/")
     assert text.splitlines() == [
-        "warning under_voltage at depot/cs1/1: raised",
+        "Supply voltage too low at depot/cs1/1: raised",
+        "  warning, under_voltage",
         "  since 2026-11-24 09:30 CET",
+        "  measured: voltage mean 201.2 V, limit 207 V",
         "  raised 4 times in a row, each time within an hour of the one before",
         "  to do: check the feeder",
         "  https://charge.example/findings/f1",
     ]
     body = msgspec.json.decode(notice_text.payload(notice))
-    assert body["items"][0]["finding"]["evidence"] == {"raised_times": 4}
+    assert body["items"][0]["finding"]["evidence"]["raised_times"] == 4
     assert (body["id"], body["route"], body["at"]) == (notice.id, "all", T0)
 
 
@@ -316,7 +318,7 @@ def test_a_long_digest_is_cut_and_says_so() -> None:
     steps = [at(1, finding_id=f"f{i}", severity="critical" if i == 69 else "warning") for i in range(70)]
     (notice,) = told([rule], *steps, until=31)
     text = notice_text.text(notice, datetime.UTC)
-    assert text.startswith("critical under_voltage")
+    assert text.startswith("Supply voltage too low at depot")
     assert text.endswith("... and 20 more\n")
     assert notice_text.subject(notice) == "[critical] 70 findings: 70 raised"
 

@@ -72,7 +72,7 @@ def test_a_mail_arrives_with_subject_and_text(mailbox: tuple[Mailbox, str]) -> N
     assert "Sent Email" in to.send(notice())
     assert "Sent Email" in to.send(notice(2))
     to.close()
-    assert box.subjects() == ["[warning] under_voltage raised: depot/cs1/1"] * 2
+    assert box.subjects() == ["[warning] Supply voltage too low, raised: depot/cs1/1"] * 2
     text = box.taken[1].get_payload(decode=True).decode()
     assert "to do: check the feeder" in text
     assert "https://charge.example/findings/f2" in text
@@ -107,7 +107,7 @@ def test_a_web_servers_answer_decides(web: tuple[Web, str], status: int, kind: t
     assert "said" in str(caught.value)
     assert to.send(notice()).endswith("HTTP 200")
     to.close()
-    assert state.bodies[0]["title"] == "[warning] under_voltage raised: depot/cs1/1"
+    assert state.bodies[0]["title"] == "[warning] Supply voltage too low, raised: depot/cs1/1"
 
 
 def test_programs_get_json(web: tuple[Web, str]) -> None:
@@ -254,7 +254,7 @@ def test_findings_travel_from_the_outbox_to_each_route(
     assert box.subjects() == ["[critical] 4 findings: 3 raised, 1 cleared"]
     # The web server was away twice, then refused f3's raise for good; its clearing and f1's escalation came.
     assert [body["title"].split(": ")[0] for body in state.bodies] == [
-        "[warning] under_voltage cleared", "[warning] under_voltage NOT ACKNOWLEDGED",
+        "[warning] Supply voltage too low, cleared", "[warning] Supply voltage too low, NOT ACKNOWLEDGED",
     ]  # fmt: skip
     kept = [(consumer, stream, reason.split(":")[0]) for consumer, stream, _, _, reason in letters(tmp_path)]
     assert sorted(kept) == [("notify", "findings", "cannot be read"), ("notify", "notices", "route hook")]

@@ -46,7 +46,7 @@ def test_a_trial_says_what_the_server_answered(
     words = ("notify", "test", "--route", "ops", "--config", str(tmp_path / "c.toml"))
     code, out = run(*words)
     assert (code, out.startswith("ops: delivered: Sent Email")) == (0, True), out
-    assert box.subjects() == ["[info] trial raised: trial"]
+    assert box.subjects() == ["[info] trial, raised: trial"]
     box.answers = ["554 go away"]
     code, out = run(*words)
     assert (code, "not delivered" in out, "go away" in out) == (1, True, True), out
