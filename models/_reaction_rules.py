@@ -16,8 +16,10 @@ ACTIONS: Final = {
     "unlock": False,
     "trigger_status": False,
 }
-#: Above the profiles that balance load, so that the lower limit of a fault counts.
+#: Above what operators send, so that it is the newest fault that counts.
 _STACK_LEVEL: Final = 90
+#: An absolute schedule begins somewhere in the past.
+_SINCE: Final = "2020-01-01T00:00:00Z"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,23 +86,23 @@ class RuleBook:
 
 
 class Where(NamedTuple):
-    """What a command is about: `cause` names it, `transaction` runs there ("" = none)."""
+    """What a command is about: `station` is ``site/station``, `transaction` runs there ("" = none)."""
 
     evse: int | None
     transaction: str
-    cause: str
+    station: str
 
 
-def _profile_id(cause: str) -> int:
-    """Return a positive 31-bit number that is the same for the same cause."""
-    return uuid.uuid5(uuid.NAMESPACE_URL, cause).int & 0x7FFF_FFFF
+def _profile_id(station: str) -> int:
+    """Return a positive 31-bit number that is the same for the same station."""
+    return uuid.uuid5(uuid.NAMESPACE_URL, f"reaction/{station}").int & 0x7FFF_FFFF
 
 
 def build(step: Step, where: Where) -> dict[str, Any] | None:
     """Return the OCPP 2.0.1 command of a step; None when there is nothing it could do."""
     evse = {"id": where.evse} if where.evse is not None else None
     if step.action == "limit":
-        return _limit(step, where)
+        return limit(where.station, step.limit_a)
     if step.action == "stop":
         if not where.transaction:
             return None
@@ -124,10 +126,7 @@ def build(step: Step, where: Where) -> dict[str, Any] | None:
 def undo_of(step: Step, where: Where) -> dict[str, Any] | None:
     """Return the command that undoes a step; None when nothing does."""
     if step.action == "limit":
-        return {
-            "command": "ClearChargingProfile",
-            "body": {"chargingProfileId": _profile_id(where.cause)},
-        }
+        return limit(where.station, None)
     if step.action == "inoperative":
         return _availability("Operative", {"id": where.evse} if where.evse is not None else None)
     return None
@@ -138,21 +137,28 @@ def _availability(status: str, evse: dict[str, int] | None) -> dict[str, Any]:
     return {"command": "ChangeAvailability", "body": body | ({"evse": evse} if evse else {})}
 
 
-def _limit(step: Step, where: Where) -> dict[str, Any]:
-    """Return a profile: of the transaction that runs, else of every one to come."""
-    profile: dict[str, Any] = {
-        "id": _profile_id(where.cause),
-        "stackLevel": _STACK_LEVEL,
-        "chargingProfilePurpose": "TxProfile" if where.transaction else "TxDefaultProfile",
-        "chargingProfileKind": "Relative",
-        "chargingSchedule": [
-            {
-                "id": 1,
-                "chargingRateUnit": "A",
-                "chargingSchedulePeriod": [{"startPeriod": 0, "limit": step.limit_a}],
-            }
-        ],
+def limit(station: str, limit_a: float | None) -> dict[str, Any]:
+    """Return the command that limits a station, in A per phase, or lifts the limit (None).
+
+    It is the profile of the station as a whole. A station obeys the least of that and of what its
+    transactions are allowed (OCPP 2.0.1 K01, composite schedule), so a limit of load management neither
+    undoes it nor is undone by it, whichever comes last; of two profiles of one purpose the higher level
+    would count, even where it allows more. There is one for each station: a new one takes its place.
+    """
+    number = _profile_id(station)
+    if limit_a is None:
+        return {"command": "ClearChargingProfile", "body": {"chargingProfileId": number}}
+    schedule = {
+        "id": 1,
+        "startSchedule": _SINCE,
+        "chargingRateUnit": "A",
+        "chargingSchedulePeriod": [{"startPeriod": 0, "limit": limit_a}],
     }
-    if where.transaction:
-        profile["transactionId"] = where.transaction
-    return {"command": "SetChargingProfile", "body": {"evseId": where.evse or 0, "chargingProfile": profile}}
+    profile = {
+        "id": number,
+        "stackLevel": _STACK_LEVEL,
+        "chargingProfilePurpose": "ChargingStationMaxProfile",
+        "chargingProfileKind": "Absolute",
+        "chargingSchedule": [schedule],
+    }
+    return {"command": "SetChargingProfile", "body": {"evseId": 0, "chargingProfile": profile}}

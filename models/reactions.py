@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from ._reaction_breaker import HOUR_MS, TOLD, Breaker
-from ._reaction_rules import ACTIONS, SEVERITY_RANK, Rule, RuleBook, Step, Where, build, undo_of
+from ._reaction_rules import ACTIONS, SEVERITY_RANK, Rule, RuleBook, Step, Where, build, limit, undo_of
 from .command_types import HOUSEKEEPING, SAFETY, Ask
 from .devices import DeviceTable
 from .errors import SnapshotError
@@ -60,6 +60,7 @@ class _State(msgspec.Struct, kw_only=True):
     cases: dict[str, Case] = {}
     charging: dict[str, str] = {}  # "site/station/evse" -> transaction that runs
     ended: dict[str, str] = {}  # the same -> last one that ended
+    limits: dict[str, dict[str, float]] = {}  # "site/station" -> cause -> A, of open cases
     sent_ms: dict[str, list[int]] = {}  # "site/station", "site", "" -> times within the hour
     tripped_ms: int = -1
     tripped_by: str = ""
@@ -180,7 +181,8 @@ class Reactions(Policy):
         for key in sorted(k for k, case in self._state.cases.items() if case.finding_id == finding_id):
             case = self._state.cases.pop(key)
             for step, undo in reversed(case.done):
-                self._send(case, step, undo, desk, undo=True)
+                self._send(case, step, self._lifted(case, step, undo), desk, undo=True)
+            self._forget_limits(case)
 
     def _step(self, case: Case, desk: Desk) -> bool:
         """Take the next step of a case, or say what holds it; return whether it is over, taken or refused."""
@@ -197,10 +199,13 @@ class Reactions(Policy):
             case.next_step, case.held = number + 1, ""
             self._say(case, number, "refused", full, desk)
             return True
-        where = Where(
-            case.evse, self._state.charging.get(evse, ""), f"{case.finding_id}/{rule.name}/{number}"
-        )
+        place = f"{case.site}/{case.station}"
+        where = Where(case.evse, self._state.charging.get(evse, ""), place)
         command = build(step, where)
+        if step.action == "limit":
+            limits = self._state.limits.setdefault(place, {})
+            limits[_cause(case, number)] = step.limit_a
+            command = limit(place, min(limits.values()))
         case.next_step, case.held = number + 1, ""
         if command is None:
             self._say(case, number, "refused", "no transaction runs there", desk)
@@ -211,6 +216,20 @@ class Reactions(Policy):
             case.done.append((number, undo))
         self._count(case, desk)
         return True
+
+    def _lifted(self, case: Case, step: int, undo: dict[str, Any]) -> dict[str, Any]:
+        """Return what undoes a step: for a limit the least that others still ask for, if any do."""
+        place = f"{case.site}/{case.station}"
+        if self._state.limits.get(place, {}).pop(_cause(case, step), None) is None:
+            return undo
+        return limit(place, min(self._state.limits[place].values(), default=None))
+
+    def _forget_limits(self, case: Case) -> None:
+        """Forget a station that no limit is left of; one that is never undone ends with its finding."""
+        place, mine = f"{case.site}/{case.station}", _cause(case, "")
+        left = {c: amps for c, amps in self._state.limits.pop(place, {}).items() if not c.startswith(mine)}
+        if left:
+            self._state.limits[place] = left
 
     def _charging(self, case: Case) -> str:
         """Return which EVSE of the case's subject charges, empty when none does."""
@@ -230,13 +249,13 @@ class Reactions(Policy):
     def _full(self, case: Case, now_ms: int) -> str:
         """Return which limit of commands an hour is reached, empty when none is."""
         policy = self.book
-        for key, limit, what in (
+        for key, most, what in (
             (f"{case.site}/{case.station}", policy.station_per_h, f"station {case.station}"),
             (case.site, policy.site_per_h, f"site {case.site}"),
         ):
             recent = [t for t in self._state.sent_ms.get(key, []) if t > now_ms - HOUR_MS]
-            if len(recent) >= limit:
-                return f"{what} had its {limit} commands of this hour"
+            if len(recent) >= most:
+                return f"{what} had its {most} commands of this hour"
         return ""
 
     def _count(self, case: Case, desk: Desk) -> None:
@@ -249,7 +268,7 @@ class Reactions(Policy):
 
     def _send(self, case: Case, step: int, command: dict[str, Any], desk: Desk, *, undo: bool) -> None:
         policy = self.book
-        cause = f"reaction/{case.finding_id}/{case.rule}/{step}" + ("/undo" if undo else "")
+        cause = _cause(case, step) + ("/undo" if undo else "")
         ask = Ask(
             cause=cause,
             site=case.site,
@@ -307,6 +326,10 @@ class Reactions(Policy):
     def snapshot(self) -> dict[str, Any]:
         """Return the whole state as plain data, copied."""
         return {"version": VERSION, "state": msgspec.to_builtins(self._state)}
+
+
+def _cause(case: Case, step: int | str) -> str:
+    return f"reaction/{case.finding_id}/{case.rule}/{step}"
 
 
 def _place(devices: DeviceTable, evse_row: int) -> str:

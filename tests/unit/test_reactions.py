@@ -168,7 +168,7 @@ def test_steps_follow_while_the_finding_is_open() -> None:
     limit = asks[0][1]
     profile = limit.body["chargingProfile"]
     assert profile["chargingSchedule"][0]["chargingSchedulePeriod"] == [{"startPeriod": 0, "limit": 10.0}]
-    assert (profile["chargingProfilePurpose"], profile["transactionId"]) == ("TxProfile", "tx-1")
+    assert (profile["chargingProfilePurpose"], limit.body["evseId"]) == ("ChargingStationMaxProfile", 0)
     assert (limit.priority, limit.by, limit.expires_ms) == (0, "reaction:hot", _T0_MS + 10_000 + 120_000)
     assert asks[1][1].body == {"transactionId": "tx-1"}
     assert asks[2][1].body == {"operationalStatus": "Inoperative", "evse": {"id": 1}}
