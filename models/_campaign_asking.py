@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fnmatch import fnmatchcase
+from urllib.parse import urlsplit
 
 from ._campaign_members import Members
 from ._campaign_plan import Plan
@@ -11,6 +13,34 @@ from .firmware import MAX_LOCATION, FirmwareError, update_firmware_body
 
 #: (image_id, campaign, site, station, until in epoch ms) -> the address at which a station fetches an image.
 Locate = Callable[[str, str, str, str, int], str]
+
+
+def no_address(plan: Plan, hosts: tuple[str, ...], *, ours: bool) -> str:
+    """Return in words why a plan's addresses are refused; empty when they are not.
+
+    Parameters
+    ----------
+    hosts : tuple of str
+        Patterns of the hosts that they may name.
+    ours : bool
+        There is a file server of our own, for a plan that names none.
+    """
+    if not plan.location and not ours:
+        return "`location` is empty and no file server is configured"
+    for name in ("location", "previous_location"):
+        address = getattr(plan, name)
+        try:
+            host = urlsplit(address).hostname or ""
+        except ValueError:
+            host = ""
+        # a host that depends on the station could become any
+        known = host and not set(host) & set("{}") and any(fnmatchcase(host, wanted) for wanted in hosts)
+        if address and not known:
+            return (
+                f"{name} {address!r:.80} is not on our own file server: leave it out and name an image of the"
+                " repository, or add its host to firmware.foreign_hosts"
+            )
+    return ""
 
 
 def ask_of(plan: Plan, members: Members, row: int, locate: Locate | None, now_ms: int) -> CampaignAsk:

@@ -27,8 +27,13 @@ _FIRMWARE: Final = "firmware"
 class CampaignPolicy(Policy):
     """Feeds a `CampaignBook`; what that asks of stations goes out as operator messages: it is journaled."""
 
-    def __init__(self, resume_state: dict[str, Any] | None = None, locate: Locate | None = None) -> None:
-        self.book = CampaignBook(resume_state, locate)
+    def __init__(
+        self,
+        resume_state: dict[str, Any] | None = None,
+        locate: Locate | None = None,
+        hosts: tuple[str, ...] = ("*",),
+    ) -> None:
+        self.book = CampaignBook(resume_state, locate, hosts)
 
     def record(self, record: Record, desk: Desk) -> None:
         """Take in what people ask."""

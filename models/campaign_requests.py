@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ._campaign_asking import no_address
 from ._campaign_inputs import read_request
 from ._campaign_plan import Plan, read_plan
 
-__all__ = ["Plan", "check_request", "read_plan"]
+__all__ = ["Plan", "check_request", "no_address", "read_plan"]
 
 
 def check_request(body: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ._campaign_asking import Locate
+from ._campaign_asking import Locate, no_address
 from ._campaign_events import born, firmware, result, shed
 from ._campaign_fleet import Fleet
 from ._campaign_inputs import (
@@ -70,6 +70,8 @@ class CampaignBook:
         What `snapshot` returned.
     locate : callable, optional
         Addresses of our own file server, for campaigns that name no `location`.
+    hosts : tuple of str
+        Patterns of the hosts that a `location` may name besides our own file server.
 
     Raises
     ------
@@ -77,9 +79,14 @@ class CampaignBook:
         If `resume_state` is of another version.
     """
 
-    def __init__(self, resume_state: dict[str, Any] | None = None, locate: Locate | None = None) -> None:
+    def __init__(
+        self,
+        resume_state: dict[str, Any] | None = None,
+        locate: Locate | None = None,
+        hosts: tuple[str, ...] = ("*",),
+    ) -> None:
         self.fleet = Fleet()
-        self._locate = locate
+        self._locate, self._hosts = locate, hosts
         self.runs: dict[str, Run] = {}
         self._refused: list[CampaignRow] = []
         self._refusals = 0
@@ -167,12 +174,9 @@ class CampaignBook:
         known = self.runs.get(plan.id)
         if known is not None and known.plan == plan:
             return  # told twice
-        if plan.id in self._used:
-            self._refuse({"by": plan.by}, now_ms, f"create: there was a campaign {plan.id!r} before")
-            return
-        if not plan.location and self._locate is None:
-            why = "create: `location` is empty and no file server is configured"
-            self._refuse({"by": plan.by}, now_ms, why)
+        why = f"there was a campaign {plan.id!r} before" if plan.id in self._used else ""
+        if why := why or no_address(plan, self._hosts, ours=self._locate is not None):
+            self._refuse({"by": plan.by}, now_ms, f"create: {why}")
             return
         for name, run in list(self.runs.items()):
             if run.state in ENDED and run.ended_ms < now_ms - _REMEMBER_MS:

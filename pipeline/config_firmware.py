@@ -34,6 +34,10 @@ class FirmwareSection(Section):
     )
     tls_cert_file: str = Field("", description="PEM certificate of the server; empty: HTTP without TLS.")
     tls_key_file: str = Field("", description="PEM key of the server.")
+    foreign_hosts: list[str] = Field(
+        [],
+        description="Hosts (patterns) that a campaign's location may name instead of ours; none: only ours.",
+    )
     url_secret: SecretValue = Field(Secret(), description="Signs addresses; 32 characters or more.")
     url_secret_old: SecretValue = Field(
         Secret(), description="The one before, while its addresses still count."

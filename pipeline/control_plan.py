@@ -35,11 +35,11 @@ def control_plan(config: Config, prices: PriceSeries | None = None) -> ControlCo
 
 def policies(config: Config, prices: PriceSeries | None = None) -> tuple[PolicyPlan, ...]:
     """Return the policies, one line each, in the order in which they hear of things."""
-    locate = _addresses(config)
+    locate, hosts = _addresses(config), tuple(config.firmware.foreign_hosts)
     plans = [
         PolicyPlan("forward", False, lambda _shard, state: Forwarder(state)),
         PolicyPlan("digest", False, lambda _shard, state: Digester(state)),
-        PolicyPlan("campaigns", True, lambda _shard, state: CampaignPolicy(state, locate)),
+        PolicyPlan("campaigns", True, lambda _shard, state: CampaignPolicy(state, locate, hosts)),
     ]
     rules = config.reactions.rule_book()
     if rules is not None:

@@ -101,6 +101,7 @@ class BrokerDrill:
             "service": {"data_dir": str(self.data), "log_level": "error"},
             "mqtt": {"host": host, "port": port, "reconnect_min_s": 0.1, "reconnect_max_s": 0.5},
             "journal": {"shards": SHARDS},
+            "firmware": {"foreign_hosts": ["firmware.example"]},
             "flow": {"workers": WORKERS, "epoch_s": 0.5},
         }
         path.write_text(tomli_w.dumps(settings), encoding="utf-8")

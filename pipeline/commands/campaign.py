@@ -101,16 +101,20 @@ def _ask(args: argparse.Namespace, config: Any) -> None:
 
 def _plan(args: argparse.Namespace, config: Any) -> dict[str, Any]:
     """Return the plan in a file; an image that is a name is looked up among the images we keep."""
+    from models.campaign_requests import no_address, read_plan
     from models.errors import ConfigError
 
     try:
-        plan = tomllib.loads(args.plan.read_text())
+        plan: dict[str, Any] = tomllib.loads(args.plan.read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(f"{args.plan}: {error}") from error
     for name in ("image", "previous"):
         if isinstance(plan.get(name), str):
             plan[name] = _image(plan[name], config)
-    return {"by": args.by or getpass.getuser()} | plan | {"action": "create"}
+    plan = {"by": args.by or getpass.getuser()} | plan | {"action": "create"}
+    if refused := no_address(read_plan(plan), tuple(config.firmware.foreign_hosts), ours=True):
+        raise ConfigError(f"{args.plan}: {refused}")
+    return plan
 
 
 def _image(name: str, config: Any) -> dict[str, Any]:

@@ -146,10 +146,13 @@ def test_the_command_line_reads(folder: Path, tmp_path: Path, capsys: pytest.Cap
 def test_a_plan_in_a_file_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "plan.toml"
     good = {name: value for name, value in plan().items() if value is not None}
+    config = tmp_path / "c.toml"
+    config.write_text(tomli_w.dumps({"firmware": {"foreign_hosts": ["fw.example"]}}))
+    at = ["--check", "--config", str(config)]
     path.write_text(tomli_w.dumps(good))
-    assert cli.main(["campaign", "create", str(path), "--check"]) == 0
+    assert cli.main(["campaign", "create", str(path), *at]) == 0
     path.write_text(tomli_w.dumps(good | {"success": 2.0}))
-    assert cli.main(["campaign", "create", str(path), "--check"]) != 0
+    assert cli.main(["campaign", "create", str(path), *at]) != 0
     assert "success" in capsys.readouterr().err
 
 

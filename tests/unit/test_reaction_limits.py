@@ -13,6 +13,7 @@ from connectors.simulator.obey import Obedient
 from models._load_profiles import dynamic, fallback
 from models._reaction_rules import limit
 from models.command_check import check_command
+from models.reactions import Rule, RuleBook, Step
 
 from . import test_reactions as reacting
 
@@ -84,7 +85,7 @@ def amps_of(asks: list[Any]) -> list[float | None]:
 
 def test_two_findings_at_one_station_leave_the_lower_limit_until_each_is_over() -> None:
     rules = tuple(
-        reacting.Rule(name=name, codes=(code,), steps=(reacting.Step("limit", 0, amps),), safety=True)
+        Rule(name=name, codes=(code,), steps=(Step("limit", 0, amps),), safety=True)
         for name, code, amps in (("hot", "connector_over_temperature", 6.0), ("warm", "over_current", 12.0))
     )
     hot, warm = "connector_over_temperature", "over_current"
@@ -95,5 +96,5 @@ def test_two_findings_at_one_station_leave_the_lower_limit_until_each_is_over() 
         (40, reacting.finding(40, "cleared", code=warm)),
     ]
     for cuts in ([], [15, 25, 35]):
-        asks, _ = reacting.run(events, 100, reacting.RuleBook(rules=rules, act=True), cuts)
+        asks, _ = reacting.run(events, 100, RuleBook(rules=rules, act=True), cuts)
         assert amps_of(asks) == [6.0, 6.0, 12.0, None]
