@@ -20,6 +20,8 @@ DEFAULT_ALGORITHM: Final = "ECDSA-secp256r1-SHA256"
 MAX_TEXT: Final = 1 << 20
 
 BEGIN: Final = "B"
+#: An error while charging; the transaction goes on.
+EXCEPTION: Final = "X"
 #: Ends of a transaction: at the car, locally, remotely, aborted, by power failure.
 ENDS: Final = frozenset("ELRAP")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from ._ocmf_record import BEGIN, ENDS, Payload, Reading
+from ._ocmf_record import BEGIN, ENDS, EXCEPTION, Payload, Reading
 from .units import MAX_REGISTER_MWH
 
 # Energy at the point of transfer comes before energy at the mains side, which holds the cable's losses.
@@ -229,11 +229,15 @@ def _status_problem(span: Span) -> str:
 
 
 def _flag_problem(span: Span) -> str:
-    for name, reading in (("begin", span.begin), ("end", span.end)):
+    """An exception, or a flag, holds from its reading on: one between begin and end spoils the whole."""
+    for reading in span.series:
+        name = "begin" if reading is span.begin else "end" if reading is span.end else reading.time_text
         bad = [flag for flag in reading.error_flags if flag in "Et"]
         if bad:
             what = {"E": "energy", "t": "time"}[bad[0]]
             return f"error flag EF at the {name}: {what} is no longer billable"
+        if reading.tx == EXCEPTION:
+            return f"TX X at {name}: an exception, from which on energy or time are not billable"
     return ""
 
 

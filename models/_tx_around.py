@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -85,23 +85,25 @@ class Around:
     def plugged_ns(self, tx: Tx) -> int | None:
         """Return when the car of a transaction was plugged in."""
         since = None
-        for t, plugged, _ in self._of(tx):
-            if t > (tx.first_ns if tx.start_ns is None else tx.start_ns):
-                break
-            since = None if not plugged else t if since is None else since
+        items = self._plugs.get(tx.evse_row, [])
+        latest = tx.first_ns if tx.start_ns is None else tx.start_ns
+        for place in range(bisect_left(items, [latest + 1]) - 1, -1, -1):
+            t, plugged, connector = items[place]
+            if _concerns(tx, connector):
+                if not plugged:
+                    break
+                since = t
         return since
 
     def free_ns(self, tx: Tx) -> int | None:
         """Return when the connector became free after the transaction, before the next one."""
         least = tx.last_ns if tx.end_ns is None else max(tx.begins_ns, tx.end_ns - _EARLY_NS)
-        for t, plugged, _ in self._of(tx):
-            if not plugged and t >= least:
+        items = self._plugs.get(tx.evse_row, [])
+        for place in range(bisect_left(items, [least]), len(items)):
+            t, plugged, connector = items[place]
+            if not plugged and _concerns(tx, connector):
                 return None if tx.next_start_ns is not None and t >= tx.next_start_ns else t
         return None
-
-    def _of(self, tx: Tx) -> list[list[int]]:
-        items = self._plugs.get(tx.evse_row, [])
-        return [item for item in items if tx.connector in (None, 0, item[2]) or item[2] == 0]
 
     def replaced(self, tx: Tx) -> bool:
         """Return whether another meter came while the transaction ran, by time or by the station's boots."""
@@ -123,6 +125,21 @@ class Around:
         return max((t for t, _ in self._meters.get(tx.evse_row, []) if t <= tx.begins_ns), default=0)
 
 
+def _concerns(tx: Tx, connector: int) -> bool:
+    """Return whether a connector's status, or that of its whole EVSE, is one of the transaction's."""
+    return connector == 0 or tx.connector in (None, 0, connector)
+
+
+def _when(point: Point) -> tuple[int, int]:
+    return point.time_ns, point.reg_mwh
+
+
+def _told_before(tx: Tx, time_ns: int) -> Point | None:
+    """Return the newest register but 0 that a transaction's messages told before a time."""
+    place = bisect_left(tx.told, time_ns, key=lambda point: point.time_ns)
+    return next((tx.told[i] for i in range(place - 1, -1, -1) if tx.told[i].reg_mwh), None)
+
+
 def look_around(tx: Tx, others: Sequence[Tx], read: Point | None, meter_since_ns: int) -> None:
     """Note in `tx` what the other transactions of its EVSE and the reading before it say.
 
@@ -135,15 +152,22 @@ def look_around(tx: Tx, others: Sequence[Tx], read: Point | None, meter_since_ns
     if following:
         after = min(following, key=lambda o: (o.begins_ns, o.tx_id))
         tx.next_start_ns, tx.next_begin_mwh = after.begins_ns, after.begin_mwh or 0
-    known = [p for p in (tx.before, read) if p is not None]
-    known += [p for o in others if _counts_on(o) for p in o.told if p.reg_mwh]
-    known = [p for p in known if meter_since_ns <= p.time_ns < begins]
-    tx.before = max(known, key=lambda p: (p.time_ns, p.reg_mwh), default=None)
+    known = [p for p in (tx.before, read) if p is not None and meter_since_ns <= p.time_ns < begins]
+    before = max(known, key=_when, default=None)
+    for o in others:
+        if not o.told or (before is not None and o.told[-1].time_ns < before.time_ns):
+            continue  # the usual case: what is known already is newer
+        told = _told_before(o, begins)
+        if told is None or told.time_ns < meter_since_ns:
+            continue
+        if (before is None or _when(told) > _when(before)) and _counts_on(o):
+            before = told
+    tx.before = before
     tx.crowded = tx.before is not None and any(
         o.begins_ns < begins and (o.end_ns is None or o.end_ns > tx.before.time_ns) for o in others
     )
     # readings may count from 0 where the messages' registers do not
-    counted = [o for o in others if o.begin_mwh == 0]
+    counted = [o for o in others if o.begins and max(o.begins) == 0]
     tx.relative = any("session_relative" in o.body.get("flags", ()) for o in counted)
 
 

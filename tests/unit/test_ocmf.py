@@ -219,6 +219,12 @@ WRONG: list[tuple[str, list[str], str]] = [
         "status: meter status ST at the begin",
     ),
     ("energy flag", [record(BEGIN, {**END, "EF": "E"})], "error_flags: error flag EF at the end: energy"),
+    (
+        "flag between, lifted at the end",
+        [record(BEGIN, {"TX": "C", "RV": 105, "EF": "E"}, {**END, "EF": ""})],
+        "error_flags: error flag EF at the 2026-03-01T10:00:00,000+0100 S: energy",
+    ),
+    ("exception between", [record(BEGIN, {"TX": "X", "RV": 105}, END)], "error_flags: TX X at 2026"),
     ("time flag", [record({**BEGIN, "EF": "t"}, END)], "error_flags: error flag EF at the begin: time"),
     (
         "unsynchronised",
