@@ -20,3 +20,16 @@ def duration_s(text: str) -> float:
     if not found or found[2] not in _UNIT_S or float(found[1]) <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a duration; expected 60s, 5m, 1.5h or 2d")
     return float(found[1]) * _UNIT_S[found[2]]
+
+
+def count(text: str) -> int:
+    """Return a whole number, 1 or more.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it is none.
+    """
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows; expected 1 or more")
+    return int(text)

@@ -11,6 +11,8 @@ import tomllib
 from pathlib import Path
 from typing import Any, Final
 
+from pipeline.arguments import count
+
 _ACTIONS: Final = {
     "approve": "let it be started; whoever made it may not",
     "start": "begin with the first wave",
@@ -48,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     status = actions.add_parser("status", help="where one stands: history, waves, the gate")
     stations = actions.add_parser("stations", help="its stations, those that changed last first")
     stations.add_argument("--state", default="", choices=("", *_ORDER))
-    stations.add_argument("--limit", type=int, default=100)
+    stations.add_argument("--limit", metavar="N", type=count, default=100, help="at most so many (100)")
     report = actions.add_parser("report", help="write what became of it as CSV and HTML")
     report.add_argument("--out", metavar="DIR", type=Path, required=True)
     for one in (status, stations, report):
@@ -106,8 +108,12 @@ def _plan(args: argparse.Namespace, config: Any) -> dict[str, Any]:
 
     try:
         plan: dict[str, Any] = tomllib.loads(args.plan.read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{args.plan}: {error}") from error
+    except OSError as error:
+        raise ConfigError(
+            f"{args.plan} cannot be read: {error.strerror}; expected a plan in TOML (docs/campaigns.md)"
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"{args.plan}: expected a plan in TOML (docs/campaigns.md): {error}") from error
     for name in ("image", "previous"):
         if isinstance(plan.get(name), str):
             plan[name] = _image(plan[name], config)
@@ -138,7 +144,9 @@ def _read(args: argparse.Namespace, config: Any) -> None:
             return
         found = reader.campaign(args.campaign)
         if found is None:
-            raise ConfigError(f"the ledger has no campaign {args.campaign!r}")
+            raise ConfigError(
+                f"the ledger has no campaign {args.campaign!r}; chargestream campaign list has all"
+            )
         if args.action == "status":
             print(json.dumps(found) if args.json else _status(found))
         elif args.action == "stations":

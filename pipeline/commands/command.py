@@ -10,6 +10,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pipeline.arguments import count
+
+#: open: not ended; ended: in one of the last five.
+_STATES = (
+    "open", "ended", "requested", "sent", "accepted", "rejected", "scheduled", "expired", "failed",
+)  # fmt: skip
 _EVERYTHING = "a command and its history"
 
 
@@ -31,10 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     send.add_argument("--expires", metavar="S", type=float, default=300.0, help="its life in seconds (300)")
     send.add_argument("--urgent", action="store_true", help="for safety: before all others")
     listed = actions.add_parser("list", help="commands, the newest first")
-    for name in ("site", "station", "state", "command", "by"):
+    for name in ("site", "station", "command", "by"):
         listed.add_argument(f"--{name}", default="", help=f"only of this {name}")
+    listed.add_argument("--state", default="", choices=("", *_STATES), help="only in this state")
     listed.add_argument("--search", default="", help="words that must all occur")
-    listed.add_argument("--limit", type=int, default=100)
+    listed.add_argument("--limit", metavar="N", type=count, default=100, help="at most so many (100)")
     shown = actions.add_parser("show", help=_EVERYTHING)
     cancel = actions.add_parser("cancel", help="take back a command that was not sent yet")
     for one in (shown, cancel):
@@ -67,10 +74,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _send(reader: Any, config: Any, args: argparse.Namespace) -> None:
+    from models.command_request import MOST_EXPIRES_S
     from models.command_shorthand import spell_out
     from models.command_types import OPERATOR, SAFETY
     from models.errors import ConfigError, DecodeError
 
+    if not 0.0 < args.expires <= MOST_EXPIRES_S:
+        raise ConfigError(
+            f"--expires {args.expires:g}: expected more than 0 and at most {MOST_EXPIRES_S:.0f} s"
+        )
+    if args.body is not None and args.value:
+        raise ConfigError(
+            f"value {args.value!r} and --body: a word has a value, an OCPP action a body; give one"
+        )
     body: dict[str, Any] = {"site": args.site, "station": args.station, "by": args.by or getpass.getuser()}
     body |= {"expires_s": args.expires, "priority": SAFETY if args.urgent else OPERATOR, "evse": args.evse}
     try:
@@ -104,7 +120,7 @@ def _body(text: str) -> Any:
     except OSError as error:
         raise ConfigError(f"--body {text}: {error.strerror}") from error
     except ValueError as error:
-        raise ConfigError(f"--body: expected a JSON object: {error}") from error
+        raise ConfigError(f"--body {text:.80}: expected a JSON object, or @FILE with one: {error}") from error
 
 
 def _desk(reader: Any, config: Any) -> Any:

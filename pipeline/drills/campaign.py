@@ -34,6 +34,11 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     from models.errors import ConfigError
     from pipeline.drill_campaign import CampaignOptions, run_campaign
 
+    least = 20 if args.broker else 200
+    if args.stations < least:
+        raise ConfigError(f"drill campaign: --stations {args.stations}: at least {least}, so that some fail")
+    if args.kills < 0:
+        raise ConfigError(f"drill campaign: --kills {args.kills}: expected 0 or more")
     if args.broker:
         from pipeline.drill_campaign_broker import BrokerOptions, run_broker
 
@@ -41,6 +46,4 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
         if at and not at.rpartition(":")[2].isdecimal():
             raise ConfigError(f"drill campaign: --broker {at!r}: expected HOST:PORT")
         return run_broker(BrokerOptions(args.seed, args.stations, args.kills, at), say)
-    if args.stations < 200 or args.kills < 0:
-        raise ConfigError("drill campaign: --stations is at least 200, --kills at least 0")
     return run_campaign(CampaignOptions(args.seed, args.stations, args.kills), say)
