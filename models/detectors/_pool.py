@@ -5,6 +5,8 @@ the next. Records that are given back go to a list of free ones. A kernel takes 
 sure of as many free ones as a reading may need; without them it returns the reading, and the loop around it
 calls `Pool.grow` and goes on from there. Which number a record has means nothing: snapshots hold records by
 owner, in the order of their key.
+
+A `KnownTable` is simpler: one record for each EVSE that was measured, which stays.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from numpy.typing import NDArray
 from models._kernel import kernel
 from models.batch import I32
 from models.errors import SnapshotError
+
+from ._base import Table
 
 #: No record: the end of a chain.
 NONE: Final = -1
@@ -63,6 +67,92 @@ def find(pool: Chains, head: int, key: int) -> int:
     while slot != NONE and pool.rows[slot]["k"] != key:
         slot = pool.rows[slot]["next"]
     return int(slot)
+
+
+class Known(NamedTuple):
+    """A `KnownTable` as kernels take it."""
+
+    at: I32  # by EVSE: its record, `NONE` before it has one
+    rows: Any
+    used: I32  # (1,)
+
+
+@kernel
+def lacks(table: Known, evse: int) -> bool:
+    """Return whether an EVSE has no record, and there is no room for one."""
+    return bool(table.at[evse] == NONE and table.used[0] == len(table.rows))
+
+
+@kernel
+def record_of(table: Known, evse: int) -> int:
+    """Return the record of an EVSE, a blank one if it had none; the table does not lack it."""
+    if table.at[evse] == NONE:
+        table.at[evse] = table.used[0]
+        table.used[0] += 1
+    return int(table.at[evse])
+
+
+class KnownTable:
+    """Records of the EVSEs that were measured, in the order in which they were first; grown by doubling."""
+
+    def __init__(self, dtype: list[Any], blank: dict[str, Any]) -> None:
+        self.n = 0
+        self._at = np.full(16, NONE, np.int32)
+        self._used = np.zeros(1, np.int32)
+        self._records = Table(dtype, blank)
+
+    @property
+    def arrays(self) -> Known:
+        """The table for kernels, until it grows."""
+        return Known(self._at, self._records.rows, self._used)
+
+    def reserve(self, n: int) -> None:
+        """Know of EVSEs 0 to n - 1."""
+        if n > len(self._at):
+            more = np.full(max(n, 2 * len(self._at)) - len(self._at), NONE, np.int32)
+            self._at = np.concatenate([self._at, more])
+        self.n = max(self.n, n)
+
+    def make_room(self) -> bool:
+        """Double the records if all are in use; return whether they were."""
+        if self._used[0] < len(self._records.rows):
+            return False
+        self._records.reserve(int(self._used[0]) + 1)
+        return True
+
+    def hold(self, evse: int) -> Any:
+        """Return the record of an EVSE, to be written to; a blank one if it had none."""
+        self.make_room()
+        table = self.arrays
+        if table.at[evse] == NONE:
+            table.at[evse] = table.used[0]
+            table.used[0] += 1
+        return table.rows[table.at[evse]]
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Return the records by EVSE, one plain array per field, and ``evse``."""
+        evse = np.flatnonzero(self._at[: self.n] != NONE).astype(np.int32)
+        rows = self._records.rows[self._at[evse]]
+        return {"evse": evse} | {name: rows[name].copy() for name in rows.dtype.names or ()}
+
+    def load(self, columns: dict[str, NDArray[Any]], owner: str) -> None:
+        """Take over what `columns` returned.
+
+        Raises
+        ------
+        SnapshotError
+            If the fields are not those of this table.
+        """
+        evse = columns.get("evse", np.zeros(0, np.int32))
+        self.reserve(int(evse.max()) + 1 if len(evse) else 0)
+        self._records.load({name: x for name, x in columns.items() if name != "evse"}, owner)
+        self._at[evse] = np.arange(len(evse))
+        self._used[0] = len(evse)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the numbers of all EVSEs and of the records in use."""
+        return 4 * self.n + int(self._used[0]) * self._records.dtype.itemsize
 
 
 class Pool:

@@ -13,6 +13,8 @@ from __future__ import annotations
 import math
 from typing import Any, Final, NamedTuple
 
+import numpy as np
+
 from models._kernel import kernel
 from models.batch import F64, U8
 from models.detecting import EmissionArrays, Timeline
@@ -20,33 +22,36 @@ from models.units import NO_TIME
 
 from ._connector import Currents, flowing
 from ._kernels import ROOM
+from ._pool import Known, lacks, record_of
 
 #: Columns of the evidence of a published estimate.
 PUBLISHED: Final = ("k", "sigma", "baseline", "load_s", "temperature_c", "ambient_c")
 
+#: Of a plug whose temperature and current are known. Sums of the baseline need double precision: in single
+#: precision it would stand still after weeks.
 FIELDS: Final[list[tuple[str, str]]] = [
-    ("last_ns", "i8"),  # last reading with a current
-    ("update_ns", "i8"),  # last step of the estimate
-    ("said_ns", "i8"),  # last publication
-    ("amps", "f8"),  # current of the last reading
-    ("charge", "f8"),  # integral of u since the last step, ns
-    ("u", "f8"),  # lagged square of the current, of the rated one
-    ("ambient", "f8"),
-    ("k", "f8"),
-    ("p_aa", "f8"),  # covariance
-    ("p_ak", "f8"),
-    ("p_kk", "f8"),
+    ("update_ns", "i8"),  # last step of the estimate, NO_TIME: none
     ("baseline", "f8"),
-    ("load_s", "f8"),  # time under load behind the baseline
-    ("rated", "f8"),
+    ("last_us", "u4"),  # last reading with a current: so long after that step, microseconds
+    ("said_ms", "u4"),  # last publication, milliseconds of the epoch without the high bits, 0: long ago
+    ("amps", "f4"),  # current of the last reading
+    ("charge", "f4"),  # integral of u since the last step, ns
+    ("u", "f4"),  # lagged square of the current, of the rated one
+    ("ambient", "f4"),
+    ("k", "f4"),
+    ("p_aa", "f4"),  # covariance
+    ("p_ak", "f4"),
+    ("p_kk", "f4"),
+    ("load_s", "f4"),  # time under load behind the baseline
+    ("rated", "f4"),
+    ("said_k", "f4"),  # k as last published, inf: without a baseline, NaN: never
 ]
 
 BLANK: Final[dict[str, Any]] = {
-    "last_ns": NO_TIME,
     "update_ns": NO_TIME,
-    "said_ns": NO_TIME,
     "ambient": math.nan,
     "k": math.nan,
+    "said_k": math.nan,
 }
 
 
@@ -106,45 +111,59 @@ def _step(rec: Any, celsius: float, dt_ns: float, c: Thermal) -> None:
 @kernel
 def _learn(rec: Any, dt_s: float, warm_up_s: float, c: Thermal) -> None:
     """Average k under load into the baseline, not while it is unsure or already off."""
-    load_s = rec["load_s"]
+    load_s = float(rec["load_s"])
     if rec["p_kk"] > (c.learn_error * rec["k"]) ** 2:
         return
     if load_s >= warm_up_s and rec["k"] > c.learn_ratio * rec["baseline"]:
         return
     load_s += dt_s
-    rec["load_s"] = load_s
+    # no longer than it matters, while single precision still tells seconds
+    rec["load_s"] = min(load_s, max(c.span_s, warm_up_s))
     rec["baseline"] += (rec["k"] - rec["baseline"]) * dt_s / min(load_s, c.span_s)
+
+
+@kernel
+def _due(rec: Any, t: int, under_load: bool, c: Thermal) -> bool:
+    """Return whether an estimate is to be published, and note that."""
+    t_ms = t // 1_000_000 & 0xFFFF_FFFF
+    if rec["said_ms"] != 0:
+        if (t_ms - int(rec["said_ms"])) & 0xFFFF_FFFF < c.said_ns // 1_000_000:
+            return False
+        rec["said_ms"] = 0
+    if under_load:
+        rec["said_ms"] = max(t_ms, 1)
+    return under_load
 
 
 @kernel
 def _advance(rec: Any, t: int, amps: float, celsius: float, warm_up_s: float, c: Thermal) -> bool:
     """Take in one reading; return whether an estimate is to be published."""
-    last = rec["last_ns"]
-    if last == NO_TIME or t - last > c.gap_ns:
-        rec["last_ns"] = t
+    update = rec["update_ns"]
+    last = update + rec["last_us"] * 1000
+    if update == NO_TIME or t - last > c.gap_ns:
+        _due(rec, t, False, c)
         rec["update_ns"] = t
+        rec["last_us"] = 0
         rec["amps"] = amps
         rec["charge"] = 0.0
-        rec["u"] = 0.0 if last != NO_TIME else (amps / rec["rated"]) ** 2
+        rec["u"] = 0.0 if update != NO_TIME else (amps / rec["rated"]) ** 2
         _restart(rec, celsius, c)
         return False
     rec["charge"] += (rec["amps"] / rec["rated"]) ** 2 * (t - last)
-    rec["last_ns"] = t
     rec["amps"] = amps
-    dt = t - rec["update_ns"]
+    dt = t - update
     if dt < c.step_ns:
+        rec["last_us"] = dt // 1000
         return False
     rec["u"] += (rec["charge"] / dt - rec["u"]) * (1.0 - math.exp(-dt / c.tau_ns))
     rec["charge"] = 0.0
     rec["update_ns"] = t
+    rec["last_us"] = 0
     _step(rec, celsius, float(dt), c)
-    if rec["u"] < c.load_u:
-        return False
-    _learn(rec, dt / 1e9, warm_up_s, c)
-    if rec["said_ns"] != NO_TIME and t - rec["said_ns"] < c.said_ns:
-        return False
-    rec["said_ns"] = t
-    return True
+    under_load = rec["u"] >= c.load_u
+    if under_load:
+        _learn(rec, dt / 1e9, warm_up_s, c)
+    return bool(_due(rec, t, under_load, c))
 
 
 @kernel
@@ -159,7 +178,7 @@ def thermal_kernel(
     rated_ac: float,
     rated_dc: float,
     warm_up_s: float,
-    state: Any,
+    state: Known,
     c: Thermal,
     out: EmissionArrays,
 ) -> int:
@@ -178,11 +197,13 @@ def thermal_kernel(
         amps = flowing(currents, i, dc[e])
         if celsius < -1e8 or amps != amps:
             continue
-        rec = state[e]
-        rated = max_a[e] if max_a[e] > 0.0 else (rated_dc if dc[e] != 0 else rated_ac)
+        if lacks(state, e):
+            return i
+        rec = state.rows[record_of(state, e)]
+        rated = np.float32(max_a[e] if max_a[e] > 0.0 else (rated_dc if dc[e] != 0 else rated_ac))
         if rated != rec["rated"]:  # another plug by inventory: nothing of the old one holds
             rec["rated"] = rated
-            rec["last_ns"] = NO_TIME
+            rec["update_ns"] = NO_TIME
             rec["k"] = math.nan
             rec["load_s"] = 0.0
             rec["baseline"] = 0.0

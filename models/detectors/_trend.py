@@ -25,11 +25,22 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from models._kernel import kernel
-from models.batch import F64, I8
-from models.detecting import CLEAR, RAISE, UPDATE, EmissionArrays, Timeline
+from models.batch import F64, I8, ReadingBatch
+from models.detecting import (
+    CLEAR,
+    RAISE,
+    UPDATE,
+    EmissionArrays,
+    Emissions,
+    Observed,
+    Timeline,
+    timeline,
+)
 from models.units import NO_TIME
 
 from ._kernels import NOTHING, ROOM, Lasting, emit
+from ._pool import Known, KnownTable, lacks, record_of
+from ._sparse import Sparse, SparseDetector, find, full, give, idle, take
 
 #: Reference value of the CUSUM, sigmas: half of the shift that it finds fastest.
 REFERENCE: Final = 0.5
@@ -42,13 +53,10 @@ _KEEP: Final = 0.8
 DRIFT: Final = 1
 RULE: Final = 2
 
+#: What is kept of an EVSE that was measured.
 TREND_FIELDS: Final[list[tuple[str, str]]] = [
-    ("since_ns", "i8"),  # first sample of the rule's run
-    ("mark_ns", "i8"),  # last sample of it
-    ("start_ns", "i8"),  # start of what is raised
-    ("good_ns", "i8"),  # first sample without either, while raised
-    ("total", "f8"),  # of the block: sum of weight x quantity
-    ("weight", "f8"),
+    ("total", "f4"),  # of the block: sum of weight x (quantity - mean), so that single precision will do
+    ("weight", "f4"),
     ("mean", "f4"),
     ("variance", "f4"),
     ("cusum", "f4"),
@@ -56,13 +64,21 @@ TREND_FIELDS: Final[list[tuple[str, str]]] = [
     ("block", "i4"),  # number of the block in the epoch
     ("onset", "i4"),  # block in which the CUSUM left 0
     ("blocks", "u2"),  # that the baseline is of
-    ("n", "u1"),
-    ("raised", "u1"),
-    ("live", "u1"),
     ("drift", "u1"),
 ]
 
-TREND_BLANK: Final[dict[str, Any]] = {
+#: What is kept while the rule's condition holds, or something is raised.
+RULE_FIELDS: Final[list[tuple[str, str]]] = [
+    ("since_ns", "i8"),  # first sample of the rule's run
+    ("mark_ns", "i8"),  # last sample of it
+    ("start_ns", "i8"),  # start of what is raised
+    ("good_ns", "i8"),  # first sample without either, while raised
+    ("n", "u1"),
+    ("raised", "u1"),
+    ("live", "u1"),
+]
+
+RULE_BLANK: Final[dict[str, Any]] = {
     "since_ns": NO_TIME,
     "mark_ns": NO_TIME,
     "start_ns": NO_TIME,
@@ -148,12 +164,12 @@ def _add(rec: Any, t: int, x: float, weight: float, trend: Trend) -> bool:
     judged = False
     if rec["block"] != block:
         if rec["weight"] > 0.0:
-            close_block(rec, rec["total"] / rec["weight"], trend)
+            close_block(rec, rec["mean"] + rec["total"] / rec["weight"], trend)
             judged = True
         rec["block"] = block
         rec["total"] = 0.0
         rec["weight"] = 0.0
-    rec["total"] += weight * x
+    rec["total"] += weight * (x - rec["mean"])
     rec["weight"] += weight
     return judged
 
@@ -177,18 +193,18 @@ def _rule_holds(rec: Any, t: int, level: int, rule: Lasting) -> bool:
 
 
 @kernel
-def _decide(rec: Any, t: int, holds: bool, live: int, rule: Lasting, block_ns: int) -> int:
-    """Return what to emit."""
-    reached = RULE if holds else (DRIFT if rec["drift"] != 0 else 0)
+def _decide(rec: Any, seen: Any, t: int, holds: bool, live: int, rule: Lasting, block_ns: int) -> int:
+    """Return what to emit: `rec` has `RULE_FIELDS`, `seen` is the drift."""
+    reached = RULE if holds else (DRIFT if seen["drift"] != 0 else 0)
     if rec["raised"] == 0:
         if reached == 0:
             return NOTHING
         rec["raised"] = reached
-        rec["start_ns"] = rec["since_ns"] if reached == RULE else rec["onset"] * block_ns
+        rec["start_ns"] = rec["since_ns"] if reached == RULE else seen["onset"] * block_ns
         rec["live"] = live
         rec["good_ns"] = NO_TIME
         return RAISE
-    if rec["n"] == 0 and rec["drift"] == 0:
+    if rec["n"] == 0 and seen["drift"] == 0:
         if rec["good_ns"] == NO_TIME:
             rec["good_ns"] = t
         if t - rec["good_ns"] < rule.hold_ns:
@@ -206,11 +222,20 @@ def _decide(rec: Any, t: int, holds: bool, live: int, rule: Lasting, block_ns: i
 
 
 @kernel
+def _suspicious(rec: Any, t: int, level: int, known: bool, trend: Trend) -> bool:
+    """Return whether a reading may need a record of `RULE_FIELDS`: no block adds more than `MOST_Z`."""
+    if level == 1 or rec["drift"] != 0:
+        return True
+    return bool(known and rec["block"] != t // trend.block_ns and rec["cusum"] + MOST_Z >= trend.limit)
+
+
+@kernel
 def trend_kernel(
     start: int,
     time: Timeline,
     seen: Trending,
-    state: Any,
+    state: Known,
+    rules: Sparse,
     severities: tuple[int, int],
     rule: Lasting,
     trend: Trend,
@@ -227,34 +252,84 @@ def trend_kernel(
         x = seen.x[i]
         if level[i] < 0 and x != x:
             continue
-        if out.used[0] > room:
+        e, t = evse[i], time.time_ns[i]
+        if out.used[0] > room or lacks(state, e):
             return i
-        rec = state[evse[i]]
-        t = time.time_ns[i]
+        rec = state.rows[record_of(state, e)]
+        at = find(rules, e)
+        if at == 0 and full(rules) and _suspicious(rec, t, level[i], x == x, trend):
+            return i
         judged = x == x and _add(rec, t, x, seen.weight[i], trend)
-        if level[i] < 0 and not judged:
+        if not judged and (level[i] < 0 or (level[i] == 0 and at == 0)):
             continue
-        if level[i] == 0 and not judged and rec["n"] == 0 and rec["raised"] == 0:
-            continue
-        holds = _rule_holds(rec, t, level[i], rule)
-        before = rec["raised"]
-        kind = _decide(rec, t, holds, time.live[i], rule, trend.block_ns)
-        if kind == NOTHING:
-            continue
-        end = rec["good_ns"] if kind == CLEAR else t
-        severity = severities[1] if max(before, rec["raised"]) == RULE else severities[0]
-        j = emit(
-            out, evse[i], kind, severity, rec["live"], rec["start_ns"], end,
-            time.order[i], time.effect_ns[i], seen.score[i],
-        )  # fmt: skip
-        out.evidence[j, 5] = (end - rec["start_ns"]) / 1e9
-        if kind != CLEAR:
-            limit = seen.limit[i]
-            out.evidence[j, 0] = seen.value[i]
-            out.evidence[j, 1] = limit if limit == limit else threshold(rec, trend)
-            if rec["cusum"] > 0.0:
-                out.evidence[j, 2] = rec["level"]
-            if rec["blocks"] >= trend.warm_up:
-                out.evidence[j, 3] = rec["mean"]
-            out.evidence[j, 4] = rec["cusum"]
+        if at == 0:
+            if level[i] != 1 and rec["drift"] == 0:
+                continue
+            at = take(rules, e)
+        held = rules.records[at]
+        holds = _rule_holds(held, t, level[i], rule)
+        before = held["raised"]
+        kind = _decide(held, rec, t, holds, time.live[i], rule, trend.block_ns)
+        if kind != NOTHING:
+            end = held["good_ns"] if kind == CLEAR else t
+            severity = severities[1] if max(before, held["raised"]) == RULE else severities[0]
+            j = emit(
+                out, e, kind, severity, held["live"], held["start_ns"], end,
+                time.order[i], time.effect_ns[i], seen.score[i],
+            )  # fmt: skip
+            out.evidence[j, 5] = (end - held["start_ns"]) / 1e9
+            if kind != CLEAR:
+                limit = seen.limit[i]
+                out.evidence[j, 0] = seen.value[i]
+                out.evidence[j, 1] = limit if limit == limit else threshold(rec, trend)
+                if rec["cusum"] > 0.0:
+                    out.evidence[j, 2] = rec["level"]
+                if rec["blocks"] >= trend.warm_up:
+                    out.evidence[j, 3] = rec["mean"]
+                out.evidence[j, 4] = rec["cusum"]
+        if idle(held):
+            give(rules, e)
     return n
+
+
+class TrendDetector(SparseDetector):
+    """A detector of a rule and a drift; subclasses say what readings mean, and hand that to `_watch`."""
+
+    version = 2
+    sparse_dtype = RULE_FIELDS
+    sparse_blank = RULE_BLANK
+    _severities: tuple[int, int]
+    _rule: Lasting
+    _trend: Trend
+
+    def __init__(self, resume_state: dict[str, Any] | None = None) -> None:
+        self._drifts = KnownTable(TREND_FIELDS, {})
+        super().__init__(resume_state)
+        if resume_state is not None:
+            self._drifts.load(resume_state["evses"], self.spec.code)
+
+    def process(self, seen: Observed, out: Emissions) -> None:
+        """Take in one batch and emit what changed."""
+        if not seen.rows.present.isdisjoint(self.spec.channels):
+            self._drifts.reserve(seen.devices.n_evses)
+        super().process(seen, out)
+
+    def _watch(self, start: int, rows: ReadingBatch, seen: Trending, out: EmissionArrays) -> int:
+        stream = timeline(rows)
+        while True:
+            start = int(
+                trend_kernel(
+                    start, stream, seen, self._drifts.arrays, self.sparse.arrays, self._severities,
+                    self._rule, self._trend, out,
+                )
+            )  # fmt: skip
+            if not self._drifts.make_room():
+                return start
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the whole state as plain data, copied."""
+        return super().snapshot() | {"evses": self._drifts.columns()}
+
+    def nbytes(self) -> int:
+        """Return the bytes of state held."""
+        return super().nbytes() + self._drifts.nbytes

@@ -14,18 +14,18 @@ than about 0.3 V, several high ones in a row can still look like a drift.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import numpy as np
 
 from models.batch import ReadingBatch
 from models.channels import CHANNEL_ID
-from models.detecting import WARNING, DetectorSpec, EmissionArrays, timeline
+from models.detecting import WARNING, DetectorSpec, EmissionArrays
 from models.devices import DeviceTable
 
 from ._base import RowDetector, ns, require
 from ._slim import UNKNOWN, lasting
-from ._trend import TREND_BLANK, TREND_FIELDS, Trend, Trending, trend_kernel
+from ._trend import Trend, TrendDetector, Trending
 
 _AT_CAR, _AT_STATION, _CURRENT, _PLUG = (
     CHANNEL_ID[name] for name in ("Voltage/EV", "Voltage", "Current.Import", "Temperature/Cable")
@@ -99,10 +99,9 @@ class Config:
         )
 
 
-class _Detector(RowDetector):
+class _Detector(TrendDetector):
     spec = SPEC
-    dtype: ClassVar[list[Any]] = TREND_FIELDS
-    blank = TREND_BLANK
+    _severities = (WARNING, WARNING)
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._least_a = float(config.least_a)
@@ -130,12 +129,7 @@ class _Detector(RowDetector):
         loop = np.where(amps >= self._least_a, 1000.0 * drop_v / np.maximum(amps, 1.0) / warmer, np.nan)
         n = len(rows)
         seen = Trending(np.full(n, UNKNOWN, np.int8), loop, amps * amps, loop, np.full(n, np.nan), np.ones(n))
-        return int(
-            trend_kernel(
-                start, timeline(rows), seen, self.table.rows, (WARNING, WARNING), self._rule,
-                self._trend, out,
-            )
-        )  # fmt: skip
+        return self._watch(start, rows, seen, out)
 
 
 def build(config: Config, resume_state: dict[str, Any] | None = None) -> RowDetector:

@@ -27,8 +27,6 @@ import statistics
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-import numpy as np
-
 from models.batch import ReadingBatch
 from models.channels import CHANNEL_ID
 from models.detecting import (
@@ -44,8 +42,9 @@ from models.detecting import (
 )
 from models.devices import DeviceTable
 
-from ._base import RowDetector, columns, ns, require
+from ._base import RowDetector, check_version, columns, ns, require
 from ._connector import CURRENT_CHANNELS, Currents
+from ._pool import NONE, KnownTable
 from ._thermal import BLANK, FIELDS, PUBLISHED, Thermal, thermal_kernel
 
 _TEMPERATURES: Final = (CHANNEL_ID["Temperature/Cable"], CHANNEL_ID["Temperature/Outlet"])
@@ -185,8 +184,9 @@ class _Judged:
 
 class _Detector(RowDetector):
     spec = SPEC
-    dtype: ClassVar[list[Any]] = FIELDS
-    blank = BLANK
+    version = 2
+    dtype: ClassVar[list[Any]] = [("next", "i4")]  # EVSE of the same site that has an estimate too
+    blank: ClassVar[dict[str, Any]] = {"next": NONE}
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._c = config
@@ -210,41 +210,44 @@ class _Detector(RowDetector):
         )
         self._estimates = Emissions()
         self._judged: dict[int, _Judged] = {}
-        self._siblings: dict[int, list[int]] = {}  # site -> EVSEs with an estimate
-        #: last estimate of each EVSE; inf: not warmed up, NaN: none yet
-        self._k = np.full(16, np.nan)
-        super().__init__(resume_state)
-        for site, row, k, *values in (resume_state or {"judged": []})["judged"]:
-            self._siblings.setdefault(site, []).append(row)
-            self._reserve(row + 1)
-            self._k[row] = np.inf if k is None else k
-            judged = _Judged(*values)
-            if judged != _Judged():
-                self._judged[row] = judged
+        self._first: dict[int, int] = {}  # site -> EVSE with an estimate that the others hang on
+        self._plugs = KnownTable(FIELDS, BLANK)
+        super().__init__(None)
+        if resume_state is not None:
+            check_version(SPEC, self.version, resume_state)
+            self._plugs.load(resume_state["evses"], SPEC.code)
+            self.table.reserve(self._plugs.n)
+            for site, row in resume_state["siblings"]:
+                self._join(site, row)
+            for row, *values in resume_state["judged"]:
+                self._judged[row] = _Judged(*values)
 
-    def _reserve(self, n: int) -> None:
-        if n > len(self._k):
-            self._k = np.concatenate([self._k, np.full(max(n, 2 * len(self._k)) - len(self._k), np.nan)])
+    def _join(self, site: int, row: int) -> None:
+        """Put an EVSE among those of its site that have an estimate."""
+        self.table.rows["next"][row] = self._first.get(site, NONE)
+        self._first[site] = row
+
+    def _known(self, site: int) -> list[int]:
+        """Return the EVSEs of a site that have an estimate."""
+        rows, row = [], self._first.get(site, NONE)
+        while row != NONE:
+            rows.append(row)
+            row = int(self.table.rows["next"][row])
+        return rows
 
     def _run(self, start: int, rows: ReadingBatch, devices: DeviceTable, out: EmissionArrays) -> int:
         cable_c, outlet_c, *currents = columns(rows, SPEC.channels)
-        return int(
-            thermal_kernel(
-                start,
-                timeline(rows),
-                Currents(*currents),
-                cable_c,
-                outlet_c,
-                devices.dc,
-                devices.max_a,
-                float(self._c.rated_ac_a),
-                float(self._c.rated_dc_a),
-                float(self._c.warm_up_s),
-                self.table.rows,
-                self._thermal,
-                out,
-            )
-        )
+        c, stream, amps = self._c, timeline(rows), Currents(*currents)
+        rated = float(c.rated_ac_a), float(c.rated_dc_a)
+        while True:
+            start = int(
+                thermal_kernel(
+                    start, stream, amps, cable_c, outlet_c, devices.dc, devices.max_a, *rated,
+                    float(c.warm_up_s), self._plugs.arrays, self._thermal, out,
+                )
+            )  # fmt: skip
+            if not self._plugs.make_room():
+                return start
 
     def process(self, seen: Observed, out: Emissions) -> None:
         """Take in one batch: estimates per EVSE, then judged one after the other in order of effect."""
@@ -252,7 +255,7 @@ class _Detector(RowDetector):
         if rows.present.isdisjoint(_TEMPERATURES):
             return
         self.table.reserve(seen.devices.n_evses)
-        self._reserve(seen.devices.n_evses)
+        self._plugs.reserve(seen.devices.n_evses)
         at = 0
         while (at := self._run(at, rows, seen.devices, found.arrays)) < len(rows):
             found.grow()
@@ -263,10 +266,11 @@ class _Detector(RowDetector):
     def _judge(self, item: Emission, devices: DeviceTable, out: Emissions) -> None:
         c, row, t, e = self._c, item.subject, item.time_ns, item.evidence
         site = devices.station_site[devices.evse_station[row]]
-        if math.isnan(self._k[row]):
-            self._siblings.setdefault(site, []).append(row)
+        plug = self._plugs.hold(row)
+        if math.isnan(plug["said_k"]):
+            self._join(site, row)
         baseline = e.get("baseline", math.nan)
-        self._k[row] = e["k"] if baseline == baseline else math.inf
+        plug["said_k"] = e["k"] if baseline == baseline else math.inf
         median = self._median(row, site, devices)
         low = e["k"] - c.sigmas * e["sigma"]
         extra = e["k"] - c.least_extra_k
@@ -307,10 +311,10 @@ class _Detector(RowDetector):
         like = (devices.conn_type[row], devices.dc[row], devices.max_a[row])
         found = [
             k
-            for other in self._siblings[site]
+            for other in self._known(site)
             if other != row
             and (devices.conn_type[other], devices.dc[other], devices.max_a[other]) == like
-            and (k := float(self._k[other])) != math.inf
+            and (k := float(self._plugs.hold(other)["said_k"])) != math.inf
         ]
         return statistics.median(found) if len(found) >= self._c.least_siblings else math.nan
 
@@ -351,23 +355,21 @@ class _Detector(RowDetector):
     def snapshot(self) -> dict[str, Any]:
         """Return the whole state as plain data, copied."""
         names = _Judged.__slots__
-        none = _Judged()
         judged = [
-            [
-                site,
-                row,
-                None if self._k[row] == math.inf else float(self._k[row]),
-                *(getattr(self._judged.get(row, none), name) for name in names),
-            ]
-            for site, rows in self._siblings.items()
-            for row in rows
+            [row, *(getattr(item, name) for name in names)] for row, item in sorted(self._judged.items())
         ]
-        return super().snapshot() | {"judged": judged}
+        siblings = [[site, row] for site in sorted(self._first) for row in sorted(self._known(site))]
+        return {
+            "code": SPEC.code,
+            "version": self.version,
+            "evses": self._plugs.columns(),
+            "siblings": siblings,
+            "judged": judged,
+        }
 
     def nbytes(self) -> int:
-        """Return the bytes of state held (an estimate: 40 an EVSE that has one, 250 a suspect)."""
-        known = sum(len(rows) for rows in self._siblings.values())
-        return super().nbytes() + 8 * self.table.n + 40 * known + 250 * len(self._judged)
+        """Return the bytes of state held (an estimate: 250 a suspect, 80 a site)."""
+        return super().nbytes() + self._plugs.nbytes + 80 * len(self._first) + 250 * len(self._judged)
 
 
 def build(config: Config, resume_state: dict[str, Any] | None = None) -> RowDetector:

@@ -10,18 +10,18 @@ goes with it: a drift must therefore last a day.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from models.batch import ReadingBatch
 from models.channels import CHANNEL_ID
-from models.detecting import CRITICAL, WARNING, DetectorSpec, EmissionArrays, timeline
+from models.detecting import CRITICAL, WARNING, DetectorSpec, EmissionArrays
 from models.devices import DeviceTable
 
 from ._base import RowDetector, ns, require
 from ._slim import MOST_SAMPLES, lasting, levels
-from ._trend import TREND_BLANK, TREND_FIELDS, Trend, Trending, trend_kernel
+from ._trend import Trend, TrendDetector, Trending
 
 _ISOLATION, _OUTPUT, _VOLTAGE = (CHANNEL_ID[n] for n in ("x.Isolation.R", "x.Output.V", "Voltage"))
 
@@ -102,10 +102,9 @@ class Config:
         )
 
 
-class _Detector(RowDetector):
+class _Detector(TrendDetector):
     spec = SPEC
-    dtype: ClassVar[list[Any]] = TREND_FIELDS
-    blank = TREND_BLANK
+    _severities = (WARNING, CRITICAL)
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._config = config
@@ -134,12 +133,7 @@ class _Detector(RowDetector):
         seen = Trending(
             levels(known, kohm < limit), np.minimum(share, 10.0), np.ones(len(rows)), kohm, limit, share
         )
-        return int(
-            trend_kernel(
-                start, timeline(rows), seen, self.table.rows, (WARNING, CRITICAL), self._rule,
-                self._trend, out,
-            )
-        )  # fmt: skip
+        return self._watch(start, rows, seen, out)
 
 
 def build(config: Config, resume_state: dict[str, Any] | None = None) -> RowDetector:

@@ -8,19 +8,19 @@ one car stays.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from models.batch import ReadingBatch
 from models.channels import CHANNEL_ID
-from models.detecting import WARNING, DetectorSpec, EmissionArrays, timeline
+from models.detecting import WARNING, DetectorSpec, EmissionArrays
 from models.devices import DeviceTable
 
 from ._base import RowDetector, ns, require
 from ._residual import condition
 from ._slim import MOST_SAMPLES, lasting
-from ._trend import TREND_BLANK, TREND_FIELDS, Trend, Trending, trend_kernel
+from ._trend import Trend, TrendDetector, Trending
 
 SPEC = DetectorSpec(
     "residual_current_rising",
@@ -99,10 +99,9 @@ class Config:
         )
 
 
-class _Detector(RowDetector):
+class _Detector(TrendDetector):
     spec = SPEC
-    dtype: ClassVar[list[Any]] = TREND_FIELDS
-    blank = TREND_BLANK
+    _severities = (WARNING, WARNING)
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._limits_ma = float(config.dc_ma), float(config.ac_ma)
@@ -130,12 +129,7 @@ class _Detector(RowDetector):
             found.limit,
             found.score,
         )
-        return int(
-            trend_kernel(
-                start, timeline(rows), seen, self.table.rows, (WARNING, WARNING), self._rule,
-                self._trend, out,
-            )
-        )  # fmt: skip
+        return self._watch(start, rows, seen, out)
 
 
 def build(config: Config, resume_state: dict[str, Any] | None = None) -> RowDetector:
