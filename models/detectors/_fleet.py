@@ -12,7 +12,9 @@ from models.channels import CHANNEL_ID
 from models.detecting import Observed, Timeline, timeline
 from models.learned.gathering import ends_of
 from models.learned.sessions import Ends
-from models.units import NO_TIME
+
+from ._base import Table
+from ._pool import NONE, Chains, Pool, drop, take
 
 #: What sessions are compared in, and whether more is worse.
 METRICS: Final[dict[str, bool]] = {
@@ -50,10 +52,11 @@ _WARM_S: Final = 1800.0  # and this long before its heat is: plugs have lags of 
 _LEAST_A2: Final = 25.0
 _NOTHING_WS: Final = 20.0 * 3600.0  # 20 Wh: a minute at 6 A and 230 V, as for start_failures
 
+#: What is kept of an EVSE while it has a session.
 SESSION_FIELDS: Final[list[Any]] = [
-    ("start_ns", "i8"),  # NO_TIME: no session
+    ("start_ns", "i8"),
     ("last_ns", "i8"),
-    ("power_ns", "i8"),  # last reading with a power, NO_TIME before
+    ("lag_s", "f4"),  # from the last reading with a power to the last reading, NaN before there is one
     ("watts", "f4"),
     ("peak", "f4"),
     ("energy_ws", "f4"),
@@ -65,6 +68,27 @@ SESSION_FIELDS: Final[list[Any]] = [
     ("n_square", "i4"),
     ("n_taken", "i4"),
 ]
+
+
+class Sessions:
+    """Sessions that go on, by EVSE."""
+
+    def __init__(self) -> None:
+        self.index, self.pool = Table([("session", "i4")], {"session": NONE}), Pool(SESSION_FIELDS)
+
+    def columns(self) -> dict[str, Any]:
+        """Return the sessions by EVSE, and how many EVSEs there are."""
+        return {"n": self.index.n, "sessions": self.pool.columns(self.index.columns()["session"])}
+
+    def load(self, state: dict[str, Any], owner: str) -> None:
+        """Take over what `columns` returned; raise `SnapshotError` if that is of other fields."""
+        self.index.reserve(state["n"])
+        self.pool.load(state["sessions"], self.index.rows["session"], owner)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the numbers of all EVSEs and of the sessions."""
+        return self.index.nbytes + self.pool.nbytes
 
 
 class Done(NamedTuple):
@@ -90,8 +114,8 @@ def room_for(n: int) -> Done:
 
 @kernel
 def _begin(rec: Any, t: int) -> None:
-    rec["start_ns"] = t
-    rec["power_ns"] = NO_TIME
+    rec["start_ns"] = rec["last_ns"] = t
+    rec["lag_s"] = np.nan
     rec["watts"] = rec["peak"] = rec["energy_ws"] = rec["active_s"] = rec["square"] = rec["taken"] = 0.0
     rec["cold"] = rec["hot"] = np.nan
     rec["n_square"] = rec["n_taken"] = 0
@@ -100,17 +124,19 @@ def _begin(rec: Any, t: int) -> None:
 @kernel
 def _take(rec: Any, t: int, v: F64, i: int, still: int) -> None:
     """Take in reading i; `v` has a row for each of `CHANNELS`."""
+    dt = rec["lag_s"] + (t - rec["last_ns"]) * 1e-9  # NaN before there is a power
+    rec["last_ns"] = t
+    rec["lag_s"] = dt
     watts = v[0, i]
     if watts != watts:
         watts = v[1, i] + v[2, i] + v[3, i]
     if abs(watts) < np.inf:
-        if rec["power_ns"] != NO_TIME:
-            dt = (t - rec["power_ns"]) * 1e-9
+        if dt == dt:
             mean = 0.5 * (watts + rec["watts"])
             rec["energy_ws"] += mean * dt
             if mean > _ACTIVE_W:
                 rec["active_s"] += dt
-        rec["watts"], rec["power_ns"] = watts, t
+        rec["watts"], rec["lag_s"] = watts, 0.0
         rec["peak"] = max(rec["peak"], watts)
     amps = v[7, i]
     for k in range(4, 7):
@@ -132,7 +158,6 @@ def _take(rec: Any, t: int, v: F64, i: int, still: int) -> None:
 def _finish(rec: Any, e: int, order: int, effect_ns: int, live: int, out: Done) -> None:
     """End the session of EVSE e; one too short to say anything is forgotten."""
     start, end = rec["start_ns"], rec["last_ns"]
-    rec["start_ns"] = NO_TIME
     if (end - start) * 1e-9 < _LEAST_S:
         return
     j = out.used[0]
@@ -149,41 +174,50 @@ def _finish(rec: Any, e: int, order: int, effect_ns: int, live: int, out: Done) 
     if rec["active_s"] >= _WARM_S and rec["n_square"] >= 3 and rec["square"] >= _LEAST_A2 * rec["n_square"]:
         x[2] = (rec["hot"] - rec["cold"]) / (rec["square"] / rec["n_square"])
     x[3] = (end - start) / 3.6e12
-    if rec["power_ns"] != NO_TIME:
+    if rec["lag_s"] == rec["lag_s"]:
         x[4] = 1.0 if rec["energy_ws"] < _NOTHING_WS else 0.0
 
 
 @kernel
-def _gather(time: Timeline, values: F64, ends: Ends, state: Any, out: Done) -> None:
-    """Take in readings and Ended messages of a batch; write the sessions they end to `out`."""
+def _end(index: Any, pool: Chains, e: int, order: int, effect_ns: int, live: int, out: Done) -> None:
+    """End the session of EVSE e if it has one."""
+    at = index[e]["session"]
+    if at != NONE:
+        _finish(pool.rows[at], e, order, effect_ns, live, out)
+        index[e]["session"] = drop(pool, at, at)
+
+
+@kernel
+def _gather(time: Timeline, values: F64, ends: Ends, index: Any, pool: Chains, out: Done) -> None:
+    """Take in readings and Ended messages of a batch; write the sessions they end to `out`.
+
+    There is a free record for each EVSE of the batch without a session.
+    """
     k, m = 0, len(ends.evse)
     for i in range(len(time.evse)):
         e, t = time.evse[i], time.time_ns[i]
         while k < m and (ends.evse[k] < e or (ends.evse[k] == e and ends.order[k] < time.order[i])):
-            if state[ends.evse[k]]["start_ns"] != NO_TIME:
-                _finish(
-                    state[ends.evse[k]], ends.evse[k], ends.order[k], ends.effect_ns[k], ends.live[k], out
-                )
+            _end(index, pool, ends.evse[k], ends.order[k], ends.effect_ns[k], ends.live[k], out)
             k += 1
-        rec = state[e]
         inside = (time.state[i] & IN_TRANSACTION) != 0
-        if rec["start_ns"] == NO_TIME and not inside:
+        if index[e]["session"] == NONE and not inside:
             continue
         known = False
         for c in range(len(values)):
             known = known or abs(values[c, i]) < np.inf
         if not known:
             continue
-        if rec["start_ns"] != NO_TIME and (not inside or t - rec["last_ns"] > _GAP_NS):
-            _finish(rec, e, time.order[i], time.effect_ns[i], time.live[i], out)
+        at = index[e]["session"]
+        if at != NONE and (not inside or t - pool.rows[at]["last_ns"] > _GAP_NS):
+            _end(index, pool, e, time.order[i], time.effect_ns[i], time.live[i], out)
         if inside:
-            if rec["start_ns"] == NO_TIME:
-                _begin(rec, t)
-            rec["last_ns"] = t
+            if index[e]["session"] == NONE:
+                index[e]["session"] = take(pool, NONE)
+                _begin(pool.rows[index[e]["session"]], t)
+            rec = pool.rows[index[e]["session"]]
             _take(rec, t, values, i, time.state[i] & (SUSPENDED_EV | SUSPENDED_EVSE))
     while k < m:
-        if state[ends.evse[k]]["start_ns"] != NO_TIME:
-            _finish(state[ends.evse[k]], ends.evse[k], ends.order[k], ends.effect_ns[k], ends.live[k], out)
+        _end(index, pool, ends.evse[k], ends.order[k], ends.effect_ns[k], ends.live[k], out)
         k += 1
 
 
@@ -196,12 +230,14 @@ def _columns(rows: ReadingBatch) -> F64:
     return out
 
 
-def done(seen: Observed, state: Any) -> Done:
+def done(seen: Observed, sessions: Sessions) -> Done:
     """Take in a batch; return the sessions that it ended, in the order of effect, then of names."""
-    rows, ends = seen.rows, ends_of(seen)
+    rows, ends, index, pool = seen.rows, ends_of(seen), sessions.index.rows, sessions.pool
     out = room_for(len(rows) + len(ends.evse))
     if len(rows) + len(ends.evse):
-        _gather(timeline(rows), _columns(rows), ends, state, out)
+        evses = np.unique(rows.evse)
+        pool.have(int((index["session"][evses] == NONE).sum()))
+        _gather(timeline(rows), _columns(rows), ends, index, pool.chains, out)
     n = int(out.used[0])
     names = [seen.devices.names(e) for e in out.evse[:n].tolist()]
     by = sorted(range(n), key=lambda j: (int(out.order[j]), names[j], int(out.end_ns[j])))
@@ -209,8 +245,8 @@ def done(seen: Observed, state: Any) -> Done:
     return Done(out.used, evse[by], order[by], effect_ns[by], live[by], start_ns[by], end_ns[by], figures[by])
 
 
-def warm_up(state: Any) -> None:
+def warm_up(sessions: Sessions) -> None:
     """Compile the kernel, or read it from the cache, before a stream waits for it."""
     none = Ends(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8))
     rows = ReadingBatch.empty()
-    _gather(timeline(rows), _columns(rows), none, state, room_for(0))
+    _gather(timeline(rows), _columns(rows), none, sessions.index.rows, sessions.pool.chains, room_for(0))

@@ -35,6 +35,7 @@ from models.units import NO_TIME, NS_PER_MS
 
 from ._base import RowDetector, Table, ns, require
 from ._kernels import NOTHING, ROOM, emit
+from ._sparse import Sparse, SparseDetector, find, full, give, take
 
 SPEC = DetectorSpec(
     "cadence_shift",
@@ -44,6 +45,7 @@ SPEC = DetectorSpec(
 )
 
 _NEVER: Final = -1
+_MASK: Final = 0xFFFF_FFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,18 +133,16 @@ def _restart(rec: Any) -> None:
 
 
 @kernel
-def _judge(rec: Any, t: int) -> int:
+def _judge(rec: Any, t: int, e: int, raised: Sparse) -> int:
     """Judge the intervals gathered up to t; return what to emit."""
+    at = find(raised, e)
     if 2 * rec["long"] > rec["n"]:
-        rec["end_ns"] = t
-        if rec["raised"] != 0:
-            return NOTHING
-        rec["raised"] = 1
-        return RAISE
-    if rec["raised"] == 0:
-        return NOTHING
-    rec["raised"] = 0
-    return CLEAR
+        before = at
+        if at == 0:
+            at = take(raised, e)
+        raised.records[at]["end_ns"] = t
+        return RAISE if before == 0 else NOTHING
+    return CLEAR if at != 0 else NOTHING
 
 
 @kernel
@@ -155,6 +155,7 @@ def _cadence_kernel(
     breaks: I64,
     last_break: I64,
     state: Any,
+    raised: Sparse,
     limits: _Limits,
     out: EmissionArrays,
 ) -> int:
@@ -168,12 +169,12 @@ def _cadence_kernel(
         declared = sample_ns[node]
         least, most = declared * limits.factor, declared * limits.absent
         at, stop, broken = begin[node], begin[node + 1], last_break[node]
-        if declared // NS_PER_MS != rec["declared_ms"]:
-            rec["declared_ms"] = declared // NS_PER_MS
+        if declared // NS_PER_MS & _MASK != rec["declared_ms"]:
+            rec["declared_ms"] = declared // NS_PER_MS & _MASK
             rec["last_order"] = _NEVER
             _restart(rec)
         while i < n and evse[i] == e:
-            if out.used[0] > room:
+            if out.used[0] > room or full(raised):
                 return i
             t = time_ns[i]
             while at < stop and breaks[at] <= order[i]:
@@ -182,23 +183,26 @@ def _cadence_kernel(
             interval = t - rec["last_ns"]
             known = rec["last_order"] != _NEVER and live[i] != 0 and declared > 0
             if known and broken <= rec["last_order"] and interval <= most:
-                if rec["n"] == 0 and rec["raised"] == 0:
+                if rec["n"] == 0 and find(raised, e) == 0:
                     rec["start_ns"] = rec["last_ns"]
                 rec["sum_ns"] += interval
                 rec["n"] += 1
                 rec["long"] += 1 if interval >= least else 0
                 if rec["sum_ns"] >= limits.window_ns and rec["n"] >= limits.least:
-                    kind = _judge(rec, t)
+                    kind = _judge(rec, t, e, raised)
                     if kind != NOTHING:
+                        end_ns = raised.records[find(raised, e)]["end_ns"]
                         mean_ns = rec["sum_ns"] / rec["n"]
                         j = emit(
-                            out, e, kind, INFO, 1, rec["start_ns"], rec["end_ns"],
+                            out, e, kind, INFO, 1, rec["start_ns"], end_ns,
                             order[i], time.effect_ns[i], mean_ns / declared,
                         )  # fmt: skip
                         out.evidence[j, 0] = mean_ns / 1e9
                         out.evidence[j, 1] = declared / 1e9
                         out.evidence[j, 2] = rec["long"] / rec["n"]
                         out.evidence[j, 3] = rec["n"]
+                        if kind == CLEAR:
+                            give(raised, e)
                     _restart(rec)
             rec["last_ns"] = t
             rec["last_order"] = order[i] if live[i] != 0 else _NEVER
@@ -206,20 +210,21 @@ def _cadence_kernel(
     return n
 
 
-class _Detector(RowDetector):
+class _Detector(SparseDetector):
     spec = SPEC
+    version = 2
     dtype: ClassVar[list[Any]] = [
         ("last_ns", "i8"),
         ("last_order", "i8"),  # of the last reading, -1: the next interval does not count
         ("sum_ns", "i8"),
         ("start_ns", "i8"),
-        ("end_ns", "i8"),
-        ("declared_ms", "i8"),
+        ("declared_ms", "u4"),
         ("n", "i4"),
         ("long", "i4"),
-        ("raised", "u1"),
     ]
     blank: ClassVar[dict[str, Any]] = {"last_order": _NEVER}
+    sparse_dtype: ClassVar[list[Any]] = [("end_ns", "i8")]  # of what is raised
+    sparse_blank: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._limits = _Limits(
@@ -269,6 +274,7 @@ class _Detector(RowDetector):
                 self._breaks,
                 self._last_break,
                 self.table.rows,
+                self.sparse.arrays,
                 self._limits,
                 out,
             )

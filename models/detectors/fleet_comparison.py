@@ -32,10 +32,11 @@ from models.batch import F64
 from models.detecting import CLEAR, INFO, RAISE, DetectorSpec, Emissions, Observed
 from models.devices import DeviceTable
 from models.errors import ConfigError
-from models.units import NO_TIME, NS_PER_S
+from models.units import NS_PER_S
 
-from ._base import Table, require
-from ._fleet import CHANNELS, METRICS, N_METRICS, SESSION_FIELDS, Done, done, warm_up
+from ._base import require
+from ._fleet import CHANNELS, METRICS, N_METRICS, Done, Sessions, done, warm_up
+from ._pool import KnownTable
 from ._roles import check_snapshot
 
 SPEC = DetectorSpec(
@@ -48,7 +49,7 @@ SPEC = DetectorSpec(
 )
 
 NAME: Final = "fleet_comparison"
-VERSION: Final = 1
+VERSION: Final = 2
 
 _RING: Final = 24  # sessions of a group that are remembered
 _BET: Final = 0.8
@@ -56,8 +57,8 @@ _SMOOTH: Final = 0.125  # about the last eight sessions
 _MOST: Final = 65_535
 _WORSE: Final = tuple(METRICS.values())
 
+#: What is kept of an EVSE once it was compared.
 _FIELDS: Final[list[Any]] = [
-    *SESSION_FIELDS,
     ("compared", "i4"),  # number of the group's last session that the EVSE was compared with
     ("log_m", "f4", (N_METRICS,)),
     ("rank", "f4", (N_METRICS,)),  # smoothed
@@ -67,7 +68,7 @@ _FIELDS: Final[list[Any]] = [
     ("raised", "i1"),  # metric + 1, 0: nothing
     ("live", "u1"),
 ]
-_BLANK: Final[dict[str, Any]] = {"start_ns": NO_TIME, "rank": 0.5, "compared": -1}
+_BLANK: Final[dict[str, Any]] = {"rank": 0.5, "compared": -1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,21 +155,24 @@ class _Detector:
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._c = config
         self._level = math.log(config.run_length)
-        self._table = Table(_FIELDS, _BLANK)
+        self._sessions = Sessions()
+        self._compared = KnownTable(_FIELDS, _BLANK)
         self._groups: dict[tuple[int, ...], _Group] = {}
         if resume_state is not None:
             check_snapshot(NAME, VERSION, resume_state)
-            self._table.load(resume_state["evses"], NAME)
+            self._compared.load(resume_state["evses"], NAME)
+            self._sessions.load(resume_state, NAME)
             for key, only, number, evse, figures in resume_state["groups"]:
                 group = self._groups[tuple(key)] = _Group(only, number)
                 if only < 0:
                     group.evse, group.figures = np.array(evse, np.int32), np.array(figures, np.float32)
-        warm_up(self._table.rows)
+        warm_up(self._sessions)
 
     def process(self, seen: Observed, out: Emissions) -> None:
         """Take in one batch and emit what changed."""
-        self._table.reserve(seen.devices.n_evses)
-        sessions = done(seen, self._table.rows)
+        self._sessions.index.reserve(seen.devices.n_evses)
+        self._compared.reserve(seen.devices.n_evses)
+        sessions = done(seen, self._sessions)
         for j in range(len(sessions.evse)):
             self._compare(sessions, j, seen.devices, out)
 
@@ -182,10 +186,11 @@ class _Detector:
 
     def _compare(self, sessions: Done, j: int, devices: DeviceTable, out: Emissions) -> None:
         evse = int(sessions.evse[j])
-        group, rec = self._group(evse, devices), self._table.rows[evse]
+        group = self._group(evse, devices)
         figures = sessions.figures[j].astype(np.float32).astype(np.float64)  # as peers' are remembered
         if group.only == evse:
             return
+        rec = self._compared.hold(evse)
         if group.only >= 0:
             group.open()
         peers = group.since(int(rec["compared"]), evse)
@@ -229,7 +234,7 @@ class _Detector:
     def _emit(
         self, kind: int, k: int, sessions: Done, j: int, peers: list[tuple[int, list[float]]], out: Emissions
     ) -> None:
-        rec = self._table.rows[sessions.evse[j]]
+        rec = self._compared.hold(int(sessions.evse[j]))
         evidence: dict[str, Any] = {"detector": NAME, "metric": list(METRICS)[k]}
         value = float(sessions.figures[j, k])
         others = [x[k] for _, x in peers if x[k] == x[k]]
@@ -261,12 +266,18 @@ class _Detector:
             else [list(key), g.only, g.number, g.evse.copy(), g.figures.copy()]
             for key, g in self._groups.items()
         ]
-        return {"code": NAME, "version": VERSION, "evses": self._table.columns(), "groups": groups}
+        return {
+            "code": NAME,
+            "version": VERSION,
+            "evses": self._compared.columns(),
+            "groups": groups,
+            **self._sessions.columns(),
+        }
 
     def nbytes(self) -> int:
         """Return the bytes of state held."""
         rings = [g.evse.nbytes + g.figures.nbytes for g in self._groups.values() if g.only < 0]
-        return self._table.nbytes + int(sum(rings))
+        return self._sessions.nbytes + self._compared.nbytes + int(sum(rings))
 
 
 def build(config: Config, resume_state: dict[str, Any] | None = None) -> _Detector:

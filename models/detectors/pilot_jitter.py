@@ -26,7 +26,6 @@ from models.batch import F64, ReadingBatch
 from models.channels import CHANNEL_ID
 from models.detecting import CLEAR, RAISE, WARNING, DetectorSpec, EmissionArrays, Timeline, timeline
 from models.devices import DeviceTable
-from models.units import NO_TIME
 
 from ._base import RowDetector, ns, require
 from ._kernels import NOTHING, ROOM, emit
@@ -110,12 +109,11 @@ class _Limits(NamedTuple):
 
 
 _DTYPE: Final[list[Any]] = [
-    ("since_ns", "i8"),  # begin of the first window raised about
-    ("good_ns", "i8"),  # begin of the first good window since, NO_TIME without
     ("sum_v", "f8"),  # of the window, about the nominal pilot
     ("sum_v2", "f8"),
     ("baseline_v2", "f4"),
     ("window", "i4"),  # number of the window in the epoch
+    ("since", "i4"),  # and of the first window raised about
     ("windows", "u2"),  # that the baseline is of
     ("n", "u2"),
     ("raised", "u1"),
@@ -127,14 +125,12 @@ _DTYPE: Final[list[Any]] = [
 @kernel
 def _judge(rec: Any, variance: float, limits: _Limits) -> int:
     """Take in a finished window; return what to emit."""
-    begin = rec["window"] * limits.window_ns
     warm = rec["windows"] >= limits.warm_up
     high = max(limits.least_v**2, limits.factor**2 * rec["baseline_v2"])
     if warm and variance >= high:
-        rec["good_ns"] = NO_TIME
         if rec["raised"] == 0:
             rec["raised"] = 1
-            rec["since_ns"] = begin
+            rec["since"] = rec["window"]
             rec["live"] = rec["window_live"]
             return RAISE
         if rec["window_live"] != 0 and rec["live"] == 0:
@@ -147,7 +143,6 @@ def _judge(rec: Any, variance: float, limits: _Limits) -> int:
     if rec["raised"] == 0:
         return NOTHING
     rec["raised"] = 0
-    rec["good_ns"] = begin
     return CLEAR
 
 
@@ -178,10 +173,11 @@ def _jitter_kernel(
                 baseline_v2 = rec["baseline_v2"]
                 kind = _judge(rec, variance, limits)
                 if kind != NOTHING:
-                    end = rec["good_ns"] if kind == CLEAR else (rec["window"] + 1) * limits.window_ns
+                    since_ns = rec["since"] * limits.window_ns
+                    end = (rec["window"] + (0 if kind == CLEAR else 1)) * limits.window_ns
                     limit = max(limits.least_v, limits.factor * np.sqrt(baseline_v2))
                     j = emit(
-                        out, time.evse[i], kind, WARNING, rec["live"], rec["since_ns"], end,
+                        out, time.evse[i], kind, WARNING, rec["live"], since_ns, end,
                         time.order[i], time.effect_ns[i], np.sqrt(variance) / limit,
                     )  # fmt: skip
                     out.evidence[j, 0] = np.sqrt(variance)
@@ -189,7 +185,7 @@ def _jitter_kernel(
                     out.evidence[j, 2] = np.sqrt(baseline_v2)
                     out.evidence[j, 3] = samples
                     out.evidence[j, 4] = rec["windows"]
-                    out.evidence[j, 5] = (end - rec["since_ns"]) / 1e9
+                    out.evidence[j, 5] = (end - since_ns) / 1e9
             rec["window"] = window
             rec["n"] = 0
             rec["sum_v"] = 0.0
@@ -205,7 +201,8 @@ def _jitter_kernel(
 class _Detector(RowDetector):
     spec = SPEC
     dtype = _DTYPE
-    blank: ClassVar[dict[str, Any]] = {"since_ns": NO_TIME, "good_ns": NO_TIME}
+    version = 2
+    blank: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._config = config

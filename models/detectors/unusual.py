@@ -35,9 +35,10 @@ from models.errors import ConfigError
 from models.learned.shapes import Nets, Shape, blank_nets, load_nets, saved_nets
 from models.learned.vigilance import ensemble_step
 
-from ._base import RowDetector, Table, ns, require, slots
+from ._base import Table, ns, require, slots
 from ._kernels import NOTHING, ROOM, Lasting, emit
 from ._slim import SLIM_BLANK, SLIM_FIELDS, slim_watch
+from ._sparse import Sparse, SparseDetector, find, full, give, take
 from ._unusual import BLOCK_BLANK, BLOCK_FIELDS, LEVEL_BLANK, LEVEL_FIELDS, Levels, level_step, take_sample
 
 _DEFAULT = "Temperature/Cable"
@@ -216,7 +217,7 @@ def _unusual_kernel(
     time: Timeline,
     seen: _Channels,
     nets: Nets,
-    state: Any,
+    sparse: Sparse,
     limits: _Limits,
     rule: Lasting,
     found: _Found,
@@ -224,7 +225,7 @@ def _unusual_kernel(
 ) -> int:
     n, room = len(time.evse), len(out.order) - ROOM
     for i in range(start, n):
-        if out.used[0] > room:
+        if out.used[0] > room or full(sparse):
             return i
         e, t = time.evse[i], time.time_ns[i]
         found.at[0], found.evidence[5] = -1, 0.0
@@ -236,10 +237,13 @@ def _unusual_kernel(
                 _shapes(e, seen, nets, limits.shape_score, found)
         if not any_value:
             continue
-        rec = state[e]
+        at = find(sparse, e)
         level = 1 if found.at[0] >= 0 else 0
-        if level == 0 and rec["raised"] == 0:
+        if level == 0 and at == 0:
             continue
+        if at == 0:
+            at = take(sparse, e)
+        rec = sparse.records[at]
         kind = slim_watch(rec, t, level != 0, time.live[i], rule)
         if kind == NOTHING:
             continue
@@ -252,14 +256,16 @@ def _unusual_kernel(
             out.evidence[j, 0] = found.at[0]
             for k in range(5):
                 out.evidence[j, 1 + k] = found.evidence[k]
+        else:
+            give(sparse, e)
     return n
 
 
-class _Detector(RowDetector):
+class _Detector(SparseDetector):
     spec = SPEC
-    version = 2
-    dtype: ClassVar[list[Any]] = SLIM_FIELDS
-    blank: ClassVar[dict[str, Any]] = SLIM_BLANK
+    version = 3
+    sparse_dtype: ClassVar[list[Any]] = SLIM_FIELDS
+    sparse_blank: ClassVar[dict[str, Any]] = SLIM_BLANK
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._lists = (channels(config.levels, "levels"), channels(config.shapes, "shapes"))
@@ -314,7 +320,7 @@ class _Detector(RowDetector):
                 timeline(rows),
                 seen,
                 self._nets,
-                self.table.rows,
+                self.sparse.arrays,
                 self._limits,
                 self._rule,
                 self._found,
@@ -369,6 +375,6 @@ class _Detector(RowDetector):
         )
 
 
-def build(config: Config, resume_state: dict[str, Any] | None = None) -> RowDetector:
+def build(config: Config, resume_state: dict[str, Any] | None = None) -> SparseDetector:
     """Return the detector, with the state of `resume_state` if given."""
     return _Detector(config, resume_state)

@@ -37,6 +37,7 @@ from models.records import Heartbeat
 
 from ._base import Table, columns, ns, require
 from ._kernels import NOTHING, ROOM, emit
+from ._pool import NONE, Chains, Pool, take
 from ._stations import StationDetector
 
 SPEC = DetectorSpec(
@@ -52,6 +53,15 @@ _HALF_HOUR_NS: Final = 1_800_000_000_000
 _WINDOWS_PER_BLOCK: Final = 6  # three hours
 _BLOCKS: Final = 56  # seven days
 _NONE: Final = -1
+
+#: What is kept from the first closed three hours on, or from the first raise.
+_PAST: Final[list[Any]] = [
+    ("start", "i4"),
+    ("bad", "i4"),
+    ("raised", "u1"),
+    ("live", "u1"),
+    ("ring", "u1", (_BLOCKS,)),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +129,15 @@ def _median(ring: U8, sorted_: U8) -> tuple[float, int]:
 
 
 @kernel
-def _keep(rec: Any, window: int) -> None:
+def _past(rec: Any, pool: Chains) -> int:
+    """Return the number of what is kept of the past, a blank record if there was none."""
+    if rec["past"] == NONE:
+        rec["past"] = take(pool, NONE)
+    return int(rec["past"])
+
+
+@kernel
+def _keep(rec: Any, window: int, pool: Chains) -> None:
     """Close the three hours around the closed half hour if `window` lies beyond; forget older ones."""
     block, now = rec["window"] // _WINDOWS_PER_BLOCK, window // _WINDOWS_PER_BLOCK
     rec["block_sum"] += rec["sum"]
@@ -127,18 +145,21 @@ def _keep(rec: Any, window: int) -> None:
     if now == block:
         return
     half_db = min(max(np.floor(0.5 - 2.0 * rec["block_sum"] / rec["block_n"]), 1.0), 255.0)
-    rec["ring"][block % _BLOCKS] = np.uint8(half_db)
+    ring = pool.rows[_past(rec, pool)]["ring"]
+    ring[block % _BLOCKS] = np.uint8(half_db)
     for gone in range(block + 1, min(now + 1, block + 1 + _BLOCKS)):
-        rec["ring"][gone % _BLOCKS] = 0
+        ring[gone % _BLOCKS] = 0
     rec["block_sum"] = 0.0
     rec["block_n"] = 0
 
 
 @kernel
-def _judge(rec: Any, t: int, limits: _Limits, scratch: U8, found: F64) -> int:
+def _judge(rec: Any, t: int, limits: _Limits, pool: Chains, scratch: U8, found: F64) -> int:
     """Judge the half hour that is over; return what to emit. `found` takes mean, limit and median."""
     mean = rec["sum"] / rec["n"]
-    median, known = _median(rec["ring"], scratch)
+    median, known = np.nan, 0
+    if rec["past"] != NONE:
+        median, known = _median(pool.rows[rec["past"]]["ring"], scratch)
     limit = limits.least
     if known >= limits.blocks_least:
         limit = max(limit, median - limits.drop)
@@ -150,19 +171,20 @@ def _judge(rec: Any, t: int, limits: _Limits, scratch: U8, found: F64) -> int:
     if rec["n"] < limits.window_samples:
         return NOTHING
     if not (mean < limits.least or mean <= median - limits.drop):  # false for NaN
-        if rec["raised"] == 0:
+        if rec["past"] == NONE or pool.rows[rec["past"]]["raised"] == 0:
             return NOTHING
-        rec["raised"] = 0
+        pool.rows[rec["past"]]["raised"] = 0
         return CLEAR
+    past = pool.rows[_past(rec, pool)]
     fresh = rec["last_live"] if t - (rec["window"] + 1) * _HALF_HOUR_NS <= limits.stale_ns else 0
-    if rec["raised"] == 0:
-        rec["start"] = rec["window"]
-        rec["live"] = 0
-    rec["bad"] = rec["window"]
-    if rec["raised"] != 0 and (fresh == 0 or rec["live"] != 0):
+    if past["raised"] == 0:
+        past["start"] = rec["window"]
+        past["live"] = 0
+    past["bad"] = rec["window"]
+    if past["raised"] != 0 and (fresh == 0 or past["live"] != 0):
         return NOTHING
-    rec["raised"] = 1
-    rec["live"] = fresh
+    past["raised"] = 1
+    past["live"] = fresh
     return RAISE
 
 
@@ -173,6 +195,7 @@ def _signal_kernel(
     rssi_dbm: F64,
     state: Any,
     limits: _Limits,
+    pool: Chains,
     scratch: U8,
     found: F64,
     out: EmissionArrays,
@@ -183,17 +206,18 @@ def _signal_kernel(
         dbm = rssi_dbm[i]
         if dbm != dbm:
             continue
-        if out.used[0] > room:
+        if out.used[0] > room or pool.free[1] < 1:
             return i
         rec = state[evse[i]]
         window = time_ns[i] // _HALF_HOUR_NS
         if window != rec["window"]:
             if rec["n"] > 0:
-                kind = _judge(rec, time_ns[i], limits, scratch, found)
+                kind = _judge(rec, time_ns[i], limits, pool, scratch, found)
                 if kind != NOTHING:
+                    past = pool.rows[rec["past"]]
                     j = emit(
-                        out, evse[i], kind, INFO, rec["live"], rec["start"] * _HALF_HOUR_NS,
-                        (rec["bad"] + 1) * _HALF_HOUR_NS, time.order[i], time.effect_ns[i],
+                        out, evse[i], kind, INFO, past["live"], past["start"] * _HALF_HOUR_NS,
+                        (past["bad"] + 1) * _HALF_HOUR_NS, time.order[i], time.effect_ns[i],
                         found[0] / found[1],
                     )  # fmt: skip
                     out.evidence[j, 0] = found[0]
@@ -201,7 +225,7 @@ def _signal_kernel(
                     out.evidence[j, 2] = found[2]
                     out.evidence[j, 3] = found[2] - found[0]
                     out.evidence[j, 4] = rec["n"]
-                _keep(rec, window)
+                _keep(rec, window, pool)
             rec["window"] = window
             rec["sum"] = 0.0
             rec["n"] = 0
@@ -213,21 +237,17 @@ def _signal_kernel(
 
 class _Detector(StationDetector):
     spec = SPEC
-    version = 2
+    version = 3
     dtype: ClassVar[list[Any]] = [
         ("sum", "f8"),
         ("block_sum", "f8"),
         ("window", "i4"),  # half hours since the epoch
-        ("start", "i4"),
-        ("bad", "i4"),
         ("n", "i4"),
         ("block_n", "i4"),
-        ("raised", "u1"),
-        ("live", "u1"),
+        ("past", "i4"),  # its `_PAST` record
         ("last_live", "u1"),
-        ("ring", "u1", (_BLOCKS,)),
     ]
-    blank: ClassVar[dict[str, Any]] = {"window": _NONE}
+    blank: ClassVar[dict[str, Any]] = {"window": _NONE, "past": NONE}
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
         self._limits = _Limits(
@@ -238,11 +258,13 @@ class _Detector(StationDetector):
             ns(config.stale_s),
         )
         self._scratch, self._found = np.zeros(_BLOCKS, np.uint8), np.zeros(3)
-        self._nodes = Table(self.dtype, self.blank)
+        self._nodes, self._pasts = Table(self.dtype, self.blank), Pool(_PAST)
         self._told = Emissions()
         super().__init__(resume_state)
         if resume_state is not None:
             self._nodes.load(resume_state["nodes"], SPEC.code)
+            for table, name in ((self.table, "evses_past"), (self._nodes, "nodes_past")):
+                self._pasts.load(resume_state[name], table.rows["past"], SPEC.code)
 
     def process(self, seen: Observed, out: Emissions) -> None:
         """Take in one batch and emit what changed, of stations and of nodes."""
@@ -277,16 +299,24 @@ class _Detector(StationDetector):
         return self._judge(start, timeline(rows), rssi_dbm, self.table, out)
 
     def _judge(self, start: int, time: Timeline, dbm: F64, table: Table, out: EmissionArrays) -> int:
-        rows, limits = table.rows, self._limits
-        return int(_signal_kernel(start, time, dbm, rows, limits, self._scratch, self._found, out))
+        rows, limits, scratch, found = table.rows, self._limits, self._scratch, self._found
+        while True:
+            pool = self._pasts.chains
+            start = int(_signal_kernel(start, time, dbm, rows, limits, pool, scratch, found, out))
+            if not self._pasts.have(1):
+                return start
 
     def snapshot(self) -> dict[str, Any]:
         """Return the whole state as plain data, copied."""
-        return super().snapshot() | {"nodes": self._nodes.columns()}
+        saved = super().snapshot() | {"nodes": self._nodes.columns()}
+        for name in ("evses", "nodes"):
+            saved[f"{name}_past"] = self._pasts.columns(saved[name]["past"])
+            saved[name]["past"][:] = NONE
+        return saved
 
     def nbytes(self) -> int:
         """Return the bytes of state held."""
-        return super().nbytes() + self._nodes.nbytes
+        return super().nbytes() + self._nodes.nbytes + self._pasts.nbytes
 
 
 def _heard(beats: list[Heartbeat]) -> tuple[Timeline, F64]:

@@ -115,7 +115,7 @@ def test_other_lists_start_afresh_and_state_is_counted() -> None:
     for seen in batches(tape.story):
         detector.process(seen, Emissions())
     saved = detector.snapshot()
-    assert detector.nbytes() == 2 * (19 + 40)
+    assert detector.nbytes() - detector.sparse.nbytes == 2 * 40  # beside what few EVSEs have
     assert list(saved["levels"]["n"]) == [200, 0]
     again = unusual.build(unusual.Config(levels=f"{CABLE} {PILOT}"), saved)
     assert again.snapshot()["levels"]["n"].size == 0
