@@ -126,8 +126,11 @@ def _close(rec: Any, i: int, time: Timeline, moving: Chains, out: Notes) -> None
 
 
 @kernel
-def _message(rec: Any, order: int) -> None:
-    """Begin a new message of the EVSE."""
+def _message(rec: Any, i: int, time: Timeline, moving: Chains, out: Notes) -> None:
+    """Begin a new message of the EVSE with reading i."""
+    if rec["moving"] != NONE and moving.rows[rec["moving"]]["step_ns"] != NO_TIME:
+        _close(rec, i, time, moving, out)
+    order = time.order[i]
     further = order - rec["order"]
     rec["ref_n"] = min(int(rec["ref_n"]) + further, _MOST)
     rec["before_n"] = min(further, _MOST)
@@ -245,10 +248,9 @@ def step_kernel(
     Returns the first reading not processed for want of a free record, or n. `out` needs room for two notes a
     reading.
     """
-    n = len(time.evse)
+    n, i = len(time.evse), start
     chosen = np.empty(4, np.int16)
     v, a = np.empty(3), np.empty(3)
-    i = start
     while i < n:
         e = time.evse[i]
         phases = inv.phases[e]
@@ -277,9 +279,7 @@ def step_kernel(
                 rec = evses.rows[at if at != NONE else _evse(index, e, evses)]
                 t = time.time_ns[i]
                 if time.order[i] != rec["order"]:
-                    if rec["moving"] != NONE and moving.rows[rec["moving"]]["step_ns"] != NO_TIME:
-                        _close(rec, i, time, moving, out)
-                    _message(rec, time.order[i])
+                    _message(rec, i, time, moving, out)
                 if rec["told_a"] != rec["told_a"]:
                     rec["told_a"] = total
                 elif abs(total - rec["told_a"]) >= steps.still_a:
@@ -288,9 +288,7 @@ def step_kernel(
                     rec["told_a"] = total
                 known = rec["ref_ns"] != NO_TIME and t - rec["ref_ns"] <= steps.longest
                 if time.live[i] == 0 or not known or _still(rec, a, steps.still_a):
-                    _refer(rec, t, v, a)
-                    if time.live[i] == 0:
-                        rec["ref_ns"] = NO_TIME
+                    _refer(rec, t if time.live[i] != 0 else NO_TIME, v, a)
                 else:
                     _step(rec, t, v, a, steps, moving)
                 if rec["moving"] != NONE:

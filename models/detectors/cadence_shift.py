@@ -159,13 +159,11 @@ def _cadence_kernel(
     limits: _Limits,
     out: EmissionArrays,
 ) -> int:
-    n, room = len(time.evse), len(out.order) - ROOM
+    n, room, i = len(time.evse), len(out.order) - ROOM, start
     evse, time_ns, order, live = time.evse, time.time_ns, time.order, time.live
-    i = start
     while i < n:
         e = evse[i]
-        rec = state[e]
-        node = evse_node[e]
+        rec, node = state[e], evse_node[e]
         declared = sample_ns[node]
         least, most = declared * limits.factor, declared * limits.absent
         at, stop, broken = begin[node], begin[node + 1], last_break[node]
