@@ -67,11 +67,13 @@ class Few:
         return self._table.rows[slot]
 
     def give_back(self, row: int) -> None:
-        """Forget the record of a row."""
+        """Forget the record of a row; with the last one the slots go, too."""
         slot = int(self.slot_of[row])
         self._table.rows[slot] = self._blank
         self._free.append(slot)
         self.slot_of[row] = NONE
+        if not len(self):
+            self._free, self._table.n, self.slot_of = [], 0, self.slot_of[:0]
 
     def rows(self) -> list[int]:
         """Return the rows that have a record, ascending."""

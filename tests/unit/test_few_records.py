@@ -9,6 +9,7 @@ import pytest
 
 from models import plugins
 from models.detecting import Emission, Emissions
+from models.detectors import _voltage
 from models.detectors._connections import BOOT_ASIDE, BOOT_FIELDS, Connections, Periods, boot_of, set_boot
 from models.detectors._few import Few
 from models.errors import SnapshotError
@@ -45,8 +46,11 @@ def test_records_are_saved_by_row_and_restored_equal() -> None:
 def test_what_nobody_needs_costs_nothing() -> None:
     few = Few([("n", "i8")], {})
     assert few.nbytes == 0
-    few.take(0)
+    few.take(3)
     assert few.nbytes > 0
+    few.give_back(3)
+    assert few.nbytes == 0
+    assert few.take(1)["n"] == 0
 
 
 @pytest.mark.parametrize(
@@ -150,3 +154,49 @@ def test_a_boot_too_great_for_the_table_still_grows() -> None:
         tape.message(60.0 * i, 0, "meter", boot=2**60 + i, seq=1)
     (raised,) = _fed("reboot_loop", tape)[1]
     assert raised.evidence["times"] == 4
+
+
+_VOLTS = ("Voltage@L1-N", "Voltage@L2-N", "Voltage@L3-N")
+
+
+def _all_phases(volts: float) -> dict[str, float]:
+    return dict.fromkeys(_VOLTS, volts)
+
+
+@pytest.mark.parametrize(("name", "volts"), [("under_voltage", 200.0), ("over_voltage", 260.0)])
+def test_a_voltage_needs_a_record_only_while_its_windows_are_odd(name: str, volts: float) -> None:
+    tape = Tape(phases=3)
+    for i in range(60):
+        tape.sample(20.0 * i, _all_phases(volts if i == 20 else 230.0))  # one reading of a healthy minute
+        if i == 20:
+            assert len(_fed(name, tape)[0].sparse) == 1
+    detector, found = _fed(name, tape)
+    assert (len(detector.sparse), found) == (0, [])
+
+
+def test_more_samples_than_a_sum_holds_do_not_wrap() -> None:
+    """Hundred samples a second for ten minutes: sums and counts stay full, means stay in range."""
+    rec = np.zeros(1, _voltage._DTYPE)[0]
+    for _ in range(3):
+        _voltage._add(rec["sum1"], rec["n1"], 0, 2**31, 30_000)
+    assert (rec["sum1"][0], rec["n1"][0]) == (2**32 - 1, 65_535)
+
+
+def test_a_plug_needs_a_record_only_while_it_is_hot_or_was_lately() -> None:
+    tape = Tape()
+    for i in range(60):
+        tape.sample(60.0 * i, {"Temperature/Cable": 62.0 if i == 20 else 40.0, "Current.Import@L1": 16.0})
+        if i == 25:
+            assert len(_fed("silent_derate", tape)[0].sparse) == 1
+    assert len(_fed("silent_derate", tape)[0].sparse) == 0
+
+
+def test_a_register_needs_a_record_only_while_much_flows_beside_it() -> None:
+    tape = Tape(declared=True)
+    for i in range(40):
+        tape.sample(20.0 * i, {"Power.Active.Import": 7200.0}, reg_wh=1000.0)  # 40 Wh between two samples
+        if i == 3:
+            assert len(_fed("register_stuck", tape)[0].sparse) == 1
+    for i in range(40, 50):
+        tape.sample(20.0 * i, {"Power.Active.Import": 7200.0}, reg_wh=1000.0 + 40.0 * i)
+    assert len(_fed("register_stuck", tape)[0].sparse) == 0
