@@ -137,6 +137,18 @@ def test_numbers_are_counted_across_both_ways_to_watch() -> None:
     }
 
 
+def test_a_node_that_boots_is_counted_on() -> None:
+    """Watched closely for one message only: what is lost later is told with all numbers of the hour."""
+    tape = Tape()
+    _meters(tape, 0, 1800, 6.0, 1)
+    seq = _meters(tape, 1800, 2400, 6.0, 1, boot=2)
+    _meters(tape, 2400, 2460, 6.0, seq + 5, boot=2)
+    tape.ticks(2460, 2600)
+    (raised,) = _fed("message_loss", tape)[1]
+    assert raised.evidence["numbers"] == 300 + 100 + 5 + 10
+    assert raised.evidence["lost"] == 5
+
+
 @pytest.mark.parametrize(("boot", "seq"), [(1_780_000_000_123, 1), (2**60, 1), (3, 2**32 + 5)])
 def test_great_numbers_are_followed_too(boot: int, seq: int) -> None:
     tape = Tape()
