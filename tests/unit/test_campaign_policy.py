@@ -20,7 +20,9 @@ from pipeline.control_plan import control_plan
 from .campaigning import NEW, OLD, plan
 from .test_control import T0, Bench, Message, birth, message, tick
 
-CONTROL = Config().journal.shards
+#: Plans here name addresses on this host.
+OURS = Config.model_validate({"firmware": {"foreign_hosts": ["fw.example"]}})
+CONTROL = OURS.journal.shards
 
 
 def told(at_ms: int, kind: str, **body: Any) -> Message:
@@ -66,7 +68,7 @@ def requests(bench: Bench) -> list[dict[str, Any]]:
 
 
 def test_a_campaign_goes_through_the_control_shard() -> None:
-    bench = Bench(CONTROL, control_plan(Config()))
+    bench = Bench(CONTROL, control_plan(OURS))
     bench.feed(*story())
     asked = requests(bench)
     assert sorted(body["station"] for body in asked) == ["s1", "s2"]
@@ -83,8 +85,8 @@ def test_a_campaign_goes_through_the_control_shard() -> None:
 
 @pytest.mark.parametrize("size", [1, 3, 7])
 def test_it_does_not_matter_how_the_journal_is_cut_and_when_it_is_restarted(size: int) -> None:
-    whole = Bench(CONTROL, control_plan(Config())).feed(*story())
-    cut = Bench(CONTROL, control_plan(Config()))
+    whole = Bench(CONTROL, control_plan(OURS)).feed(*story())
+    cut = Bench(CONTROL, control_plan(OURS))
     messages = story()
     for start in range(0, len(messages), size):
         cut.feed(*messages[start : start + size])
@@ -94,7 +96,7 @@ def test_it_does_not_matter_how_the_journal_is_cut_and_when_it_is_restarted(size
 
 
 def test_what_the_file_server_put_off_and_what_makes_no_sense() -> None:
-    bench = Bench(CONTROL, control_plan(Config()))
+    bench = Bench(CONTROL, control_plan(OURS))
     bench.feed(*story()[:16])
     bench.feed(
         message(
@@ -111,11 +113,11 @@ def test_what_the_file_server_put_off_and_what_makes_no_sense() -> None:
 
 
 def test_site_shards_hear_nothing_of_campaigns() -> None:
-    assert not any(p.name == "campaigns" and not p.control for p in control_plan(Config()).policies)
+    assert not any(p.name == "campaigns" and not p.control for p in control_plan(OURS).policies)
 
 
 def test_the_ledger_keeps_campaigns_with_history_and_funnel(tmp_path: Path) -> None:
-    bench = Bench(CONTROL, control_plan(Config())).feed(*story())
+    bench = Bench(CONTROL, control_plan(OURS)).feed(*story())
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
     ledger, reader = Ledger(url), CampaignReader(url)
     for _ in range(2):  # twice says the same
@@ -152,7 +154,7 @@ def test_what_the_site_shards_tell_is_understood() -> None:
     free = {"evse": 1, "conn": 1, "t": T0 + 10, "status": "Available"}
     site.feed(message(10, "depot/s1/up/status", v=1, boot=1, seq=1, items=[free]))
     site.feed(*(tick(first + i * hour + 60_000) for i in range(3)))
-    bench = Bench(CONTROL, control_plan(Config()))
+    bench = Bench(CONTROL, control_plan(OURS))
     for number, published in enumerate(p for p in site.published if "/_ctl/" in p.topic):
         bench.feed((T0 * 1_000_000 + number, published.topic.encode(), published.payload, 0))
     (book,) = [p.book for _, p in bench.control._policies if isinstance(p, CampaignPolicy)]
