@@ -235,8 +235,8 @@ def done(seen: Observed, sessions: Sessions) -> Done:
     rows, ends, index, pool = seen.rows, ends_of(seen), sessions.index.rows, sessions.pool
     out = room_for(len(rows) + len(ends.evse))
     if len(rows) + len(ends.evse):
-        evses = np.unique(rows.evse)
-        pool.have(int((index["session"][evses] == NONE).sum()))
+        new = rows.evse[index["session"][rows.evse] == NONE]
+        pool.have(len(np.unique(new)))
         _gather(timeline(rows), _columns(rows), ends, index, pool.chains, out)
     n = int(out.used[0])
     names = [seen.devices.names(e) for e in out.evse[:n].tolist()]

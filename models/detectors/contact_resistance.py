@@ -229,10 +229,10 @@ class _Detector(RowDetector):
 
     def _known(self, site: int) -> list[int]:
         """Return the EVSEs of a site that have an estimate."""
-        rows, row = [], self._first.get(site, NONE)
+        rows, row, after = [], self._first.get(site, NONE), self.table.rows["next"]
         while row != NONE:
             rows.append(row)
-            row = int(self.table.rows["next"][row])
+            row = int(after[row])
         return rows
 
     def _run(self, start: int, rows: ReadingBatch, devices: DeviceTable, out: EmissionArrays) -> int:
@@ -308,13 +308,15 @@ class _Detector(RowDetector):
 
     def _median(self, row: int, site: int, devices: DeviceTable) -> float:
         """Return the median estimate of the siblings that are warmed up, NaN of too few."""
+        plugs = self._plugs.arrays
+        said_k, at = plugs.rows["said_k"], plugs.at
         like = (devices.conn_type[row], devices.dc[row], devices.max_a[row])
         found = [
             k
             for other in self._known(site)
             if other != row
             and (devices.conn_type[other], devices.dc[other], devices.max_a[other]) == like
-            and (k := float(self._plugs.hold(other)["said_k"])) != math.inf
+            and (k := float(said_k[at[other]])) != math.inf
         ]
         return statistics.median(found) if len(found) >= self._c.least_siblings else math.nan
 
