@@ -139,15 +139,23 @@ def _judge(
 
 
 @kernel
-def _fifths(volts: float) -> int:
-    return int(min(volts, 1e6) * _PER_V + 0.5)
-
-
-@kernel
 def _add(sums: Any, n: Any, p: int, more: int, samples: int) -> None:
     """Add to the sum and the count of phase p; full ones stay full."""
     sums[p] = min(np.int64(sums[p]) + more, _MOST)
     n[p] = min(np.int64(n[p]) + samples, 65_535)
+
+
+@kernel
+def _take_in(rec: Any, p: int, volts: float, floor: float) -> None:
+    """Add a voltage of phase p to the open minute, unless it is missing or below `floor`."""
+    if volts >= floor:  # false for NaN
+        _add(rec["sum1"], rec["n1"], p, int(min(volts, 1e6) * _PER_V + 0.5), 1)
+
+
+@kernel
+def _any_beyond(a: float, b: float, c: float, floor: float, sign: float, edge: float) -> bool:
+    first, second = a >= floor and sign * a > edge, b >= floor and sign * b > edge
+    return first or second or (c >= floor and sign * c > edge)
 
 
 @kernel
@@ -311,11 +319,7 @@ def _voltage_kernel(
             c = three[i] if chosen[2] >= 0 else np.nan
             if some != 0 and (a >= least or b >= least or c >= least):
                 t = time_ns[i]
-                beyond = (
-                    (a >= floor and sign * a > edge)
-                    or (b >= floor and sign * b > edge)
-                    or (c >= floor and sign * c > edge)
-                )
+                beyond = _any_beyond(a, b, c, floor, sign, edge)
                 if beyond and full(sparse) and find(sparse, e) == 0:
                     return i
                 minute = t // _MINUTE_NS
@@ -323,12 +327,9 @@ def _voltage_kernel(
                     if rec["minute"] != 0:
                         _minute_ends(rec, sparse, i, time, u_n, limits, worst, out)
                     rec["minute"] = minute
-                if a >= floor:  # false for NaN
-                    _add(rec["sum1"], rec["n1"], 0, _fifths(a), 1)
-                if b >= floor:
-                    _add(rec["sum1"], rec["n1"], 1, _fifths(b), 1)
-                if c >= floor:
-                    _add(rec["sum1"], rec["n1"], 2, _fifths(c), 1)
+                _take_in(rec, 0, a, floor)
+                _take_in(rec, 1, b, floor)
+                _take_in(rec, 2, c, floor)
                 at = find(sparse, e)
                 if at == 0 and beyond:
                     at = take(sparse, e)

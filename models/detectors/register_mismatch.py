@@ -270,8 +270,7 @@ def _register_kernel(
     limits: _Limits,
     out: EmissionArrays,
 ) -> int:
-    n, room = len(time.evse), len(out.order) - ROOM
-    i, at = start, 0
+    n, room, i, at = len(time.evse), len(out.order) - ROOM, start, 0
     while i < n:
         e = time.evse[i]
         rec = state[e]
@@ -298,8 +297,7 @@ def _register_kernel(
                     rec["time_ns"] = NO_TIME
                     rec["generation"] = generation
                 advanced = False
-                cut = rec["time_ns"] < told_ns <= t
-                near = not cut and t - rec["time_ns"] <= gap_ns
+                near = not rec["time_ns"] < told_ns <= t and t - rec["time_ns"] <= gap_ns
                 if rec["time_ns"] != NO_TIME and rec["session"] != 0:
                     if near:
                         advanced = _pair(rec, reg, power, t, resolution, limits)

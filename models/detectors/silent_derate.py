@@ -271,14 +271,12 @@ def _derate_kernel(
     limits: _Limits,
     out: EmissionArrays,
 ) -> int:
-    n, room = len(time.evse), len(out.order) - ROOM
-    offered_a, soc = given.offered_a, given.soc
-    at, last = 0, -1
+    n, room, at, last = len(time.evse), len(out.order) - ROOM, 0, -1
     for i in range(start, n):
         if out.used[0] > room:
             return i
         e, t, bits = time.evse[i], time.time_ns[i], time.state[i]
-        rec = state[e]
+        rec, kind = state[e], 0
         if e != last:
             at, last = find(sparse, e), e
         celsius = _plug(given.cable_c[i], given.outlet_c[i], limits)
@@ -292,15 +290,14 @@ def _derate_kernel(
                 sparse.records[at]["celsius"] = celsius
                 if celsius >= limits.hot:
                     sparse.records[at]["hot_ns"] = t
-        if offered_a[i] == offered_a[i]:
-            rec["offered_a"] = offered_a[i]
+        if given.offered_a[i] == given.offered_a[i]:
+            rec["offered_a"] = given.offered_a[i]
             rec["offered_ns"] = t
-        if soc[i] == soc[i]:
-            rec["full"] = soc[i] >= limits.full
+        if given.soc[i] == given.soc[i]:
+            rec["full"] = given.soc[i] >= limits.full
         amps = flowing(currents, i, dc[e])
         if amps != amps:
             continue
-        kind = 0
         if bits & b.CHARGING == 0:
             rec["full"] = 0  # of another car
         if bits & b.CHARGING == 0 or rec["full"] != 0 or bits & _SUSPENDED != 0:
