@@ -1,5 +1,4 @@
-"""A condition with one level that must last, in 24 bytes an EVSE, and a kernel over a condition made of
-columns.
+"""A condition with one level that must last, in 19 bytes, and conditions made of columns.
 
 `_kernels.watch` keeps two levels and five times; most rules of the cable have one level, so this keeps two
 times: `since_ns` is the start of the run, and of what is raised; `mark_ns` is the last sample of a run that
@@ -16,11 +15,11 @@ from numpy.typing import NDArray
 from models._kernel import kernel
 from models.batch import CHARGING, F64, I8, ReadingBatch
 from models.channels import CHANNEL_ID
-from models.detecting import CLEAR, RAISE, EmissionArrays, Timeline
+from models.detecting import CLEAR, RAISE
 from models.units import NO_TIME
 
 from ._base import ns
-from ._kernels import NOTHING, ROOM, Lasting, emit
+from ._kernels import NOTHING, Lasting
 
 SLIM_FIELDS: Final[list[tuple[str, str]]] = [
     ("since_ns", "i8"),
@@ -99,46 +98,6 @@ class Columns(NamedTuple):
     limit: F64
     extra: F64
     score: F64
-
-
-@kernel
-def slim_kernel(
-    start: int,
-    time: Timeline,
-    columns: Columns,
-    state: Any,
-    severity: int,
-    rule: Lasting,
-    out: EmissionArrays,
-) -> int:
-    """Watch one condition over all readings; return the first not processed for want of room, or n.
-
-    Evidence: 0 value, 1 limit, 2 extra, 3 seconds since it began (a clear has only this).
-    """
-    n, room = len(time.evse), len(out.order) - ROOM
-    level, evse = columns.level, time.evse
-    for i in range(start, n):
-        if level[i] == UNKNOWN:
-            continue
-        rec = state[evse[i]]
-        if level[i] == 0 and rec["n"] == 0 and rec["raised"] == 0:
-            continue
-        if out.used[0] > room:
-            return i
-        kind = slim_watch(rec, time.time_ns[i], level[i] == 1, time.live[i], rule)
-        if kind == NOTHING:
-            continue
-        end = rec["mark_ns"] if kind == CLEAR else time.time_ns[i]
-        j = emit(
-            out, evse[i], kind, severity, rec["live"], rec["since_ns"], end,
-            time.order[i], time.effect_ns[i], columns.score[i],
-        )  # fmt: skip
-        out.evidence[j, 3] = (end - rec["since_ns"]) / 1e9
-        if kind != CLEAR:
-            out.evidence[j, 0] = columns.value[i]
-            out.evidence[j, 1] = columns.limit[i]
-            out.evidence[j, 2] = columns.extra[i]
-    return n
 
 
 def levels(known: NDArray[np.bool_], bad: NDArray[np.bool_]) -> I8:
