@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from datetime import UTC, datetime
 from typing import Any, Final
 
 _MOST_FIGURES: Final = 6
@@ -46,7 +46,7 @@ def duration(seconds: float) -> str:
 def utc(time_ms: int) -> str:
     """Return a time as ``2026-11-24 06:31:12 UTC``; out of the calendar, the number itself."""
     try:
-        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(time_ms / 1000))
+        return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
     except (ValueError, OverflowError, OSError):
         return f"{time_ms} ms"
 
