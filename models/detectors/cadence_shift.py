@@ -45,7 +45,7 @@ SPEC = DetectorSpec(
 )
 
 _NEVER: Final = -1
-_MASK: Final = 0xFFFF_FFFF
+_MASK: Final = 0xFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,13 +210,13 @@ def _cadence_kernel(
 
 class _Detector(SparseDetector):
     spec = SPEC
-    version = 2
+    version = 3
     dtype: ClassVar[list[Any]] = [
         ("last_ns", "i8"),
         ("last_order", "i8"),  # of the last reading, -1: the next interval does not count
         ("sum_ns", "i8"),
         ("start_ns", "i8"),
-        ("declared_ms", "u4"),
+        ("declared_ms", "u2"),  # the low bits of it
         ("n", "i4"),
         ("long", "i4"),
     ]

@@ -205,7 +205,7 @@ class _Detector(SparseDetector):
     version = 3
     dtype: ClassVar[list[Any]] = [
         ("offered_ns", "i8"),
-        ("offered_a", "f8"),
+        ("offered_a", "f4"),
         ("tapered", "u1"),  # the last current of this charge that flowed was below its share of the offer
     ]
     blank: ClassVar[dict[str, Any]] = {"offered_ns": NO_TIME, "offered_a": np.nan}

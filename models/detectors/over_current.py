@@ -211,7 +211,7 @@ def _current_kernel(
 class _Detector(SparseDetector):
     spec = SPEC
     version = 3
-    dtype: ClassVar[list[Any]] = [("offered_ns", "i8"), ("offered_a", "f8")]
+    dtype: ClassVar[list[Any]] = [("offered_ns", "i8"), ("offered_a", "f4")]
     blank: ClassVar[dict[str, Any]] = {"offered_ns": NO_TIME, "offered_a": np.nan}
     sparse_dtype: ClassVar[list[Any]] = SLIM_FIELDS
     sparse_blank = SLIM_BLANK

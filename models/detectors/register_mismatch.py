@@ -135,7 +135,6 @@ class _Columns(NamedTuple):
 _DTYPE: Final[list[Any]] = [
     ("reg_mwh", "i8"),  # last reading with both
     ("time_ns", "i8"),
-    ("moved_ns", "i8"),  # reading at which the register advanced last
     ("begin_ns", "i8"),  # of the session
     ("counted_mwh", "i8"),  # the register's steps in the session
     ("energy_wh", "f8"),  # integral of power over the same time
@@ -143,6 +142,7 @@ _DTYPE: Final[list[Any]] = [
     ("power_w", "f4"),
     ("max_w", "f4"),
     ("still_s", "f4"),  # longest time that the register stood still
+    ("waits_s", "f4"),  # since it advanced last
     ("generation", "u2"),  # of the meter, its last 16 bits
     ("session", "u1"),
 ]
@@ -230,7 +230,7 @@ def _judge(
 def _begin(rec: Any, t: int) -> None:
     """Start a session at t."""
     rec["begin_ns"] = t
-    rec["moved_ns"] = t
+    rec["waits_s"] = 0.0
     rec["counted_mwh"] = 0
     rec["energy_wh"] = 0.0
     rec["unsure_wh"] = 0.0
@@ -241,19 +241,21 @@ def _begin(rec: Any, t: int) -> None:
 @kernel
 def _pair(rec: Any, reg: int, power: float, t: int, resolution: int, limits: _Limits) -> bool:
     """Add the time since the last reading to the session; return whether the register advanced."""
-    hours = (t - rec["time_ns"]) / 3.6e12
+    seconds = (t - rec["time_ns"]) / 1e9
+    hours = seconds / 3600.0
     step = reg - rec["reg_mwh"]
     if step < -limits.resolutions * resolution:
-        rec["moved_ns"] = t
+        rec["waits_s"] = 0.0
         return False
+    rec["waits_s"] += seconds
     rec["counted_mwh"] += step
     rec["energy_wh"] += 0.5 * (power + rec["power_w"]) * hours
     rec["unsure_wh"] += 0.5 * abs(power - rec["power_w"]) * hours
     rec["max_w"] = max(rec["max_w"], power)
     if step <= 0:
         return False
-    rec["still_s"] = max(rec["still_s"], (t - rec["moved_ns"]) / 1e9)
-    rec["moved_ns"] = t
+    rec["still_s"] = max(rec["still_s"], rec["waits_s"])
+    rec["waits_s"] = 0.0
     return True
 
 
@@ -302,7 +304,7 @@ def _register_kernel(
                     if near:
                         advanced = _pair(rec, reg, power, t, resolution, limits)
                     else:
-                        rec["moved_ns"] = t
+                        rec["waits_s"] = 0.0
                     if not session or advanced:
                         tolerance = _tolerance(rec, 0 if session else 1, resolution, limits)
                         wrong = _wrong(rec, tolerance, limits)
@@ -310,8 +312,11 @@ def _register_kernel(
                             _judge(rec, sparse, i, time, t, tolerance, wrong, limits, out)
                 elif session:
                     _begin(rec, rec["time_ns"] if rec["time_ns"] != NO_TIME else t)
-                    if rec["time_ns"] != NO_TIME and near:
-                        _pair(rec, reg, power, t, resolution, limits)
+                    if rec["time_ns"] != NO_TIME:
+                        if near:
+                            _pair(rec, reg, power, t, resolution, limits)
+                        else:
+                            rec["waits_s"] = (t - rec["time_ns"]) / 1e9
                 rec["session"] = 1 if session else 0
                 rec["reg_mwh"] = reg
                 rec["power_w"] = power
@@ -322,7 +327,7 @@ def _register_kernel(
 
 class _Detector(SparseDetector):
     spec = SPEC
-    version = 2
+    version = 3
     dtype = _DTYPE
     blank: ClassVar[dict[str, Any]] = {"time_ns": NO_TIME, "begin_ns": NO_TIME}
     sparse_dtype = _SPARSE_DTYPE

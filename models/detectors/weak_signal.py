@@ -2,7 +2,7 @@
 
 Means of ``x.RSSI`` over clock-aligned half hours (UTC) with at least two samples, a half hour being over with
 the first sample after it. Raised when a mean is below -90 dBm, or 10 dB or more below the EVSE's own median
-of the last 7 days: of its closed three-hour means, at least two of which must be known. Cleared by a half
+of the last 7 days: of its closed twelve-hour means. Cleared by a half
 hour that is neither.
 
 Each EVSE's readings are judged by themselves; the finding is about its station: the first EVSE raises it,
@@ -50,11 +50,12 @@ SPEC = DetectorSpec(
 )
 
 _HALF_HOUR_NS: Final = 1_800_000_000_000
-_WINDOWS_PER_BLOCK: Final = 6  # three hours
-_BLOCKS: Final = 56  # seven days
+_WINDOWS_PER_BLOCK: Final = 24  # twelve hours
+_BLOCKS: Final = 14  # seven days
+_MOST: Final = 65_535  # samples of a mean; what comes after is left out of it
 _NONE: Final = -1
 
-#: What is kept from the first closed three hours on, or from the first raise.
+#: What is kept from the first closed twelve hours on, or from the first raise.
 _PAST: Final[list[Any]] = [
     ("start", "i4"),
     ("bad", "i4"),
@@ -78,8 +79,8 @@ class Config:
         Samples that a half hour needs. Unit: samples. Default 2. Source: the slowest usual meter interval
         is 900 s (OCPP aligned data).
     blocks_least : int
-        Three-hour means of the last seven days that make a median. Unit: means. Default 2. Source: half a
-        day at most until a station is judged by itself; one mean may be of a bad hour.
+        Twelve-hour means of the last seven days that make a median. Unit: means. Default 1. Source: half a
+        day at most until a station is judged by itself; a bad hour is a small part of such a mean.
     stale_s : float
         A half hour that ended longer ago than this when the next sample came is backlog. Unit: s.
         Default 3600. Source: twice the slowest usual cadence, as for voltages.
@@ -88,7 +89,7 @@ class Config:
     least_dbm: float = -90.0
     drop_db: float = 10.0
     window_samples: int = 2
-    blocks_least: int = 2
+    blocks_least: int = 1
     stale_s: float = 3600.0
 
     def __post_init__(self) -> None:
@@ -112,7 +113,7 @@ class _Limits(NamedTuple):
 
 @kernel
 def _median(ring: U8, sorted_: U8) -> tuple[float, int]:
-    """Return the median of the known three-hour means (half decibels below 0 dBm; 0 = none), and how many."""
+    """Return the median of the known twelve-hour means (half decibels below 0 dBm; 0: none), and how many."""
     n = 0
     for i in range(len(ring)):
         value = ring[i]
@@ -138,10 +139,11 @@ def _past(rec: Any, pool: Chains) -> int:
 
 @kernel
 def _keep(rec: Any, window: int, pool: Chains) -> None:
-    """Close the three hours around the closed half hour if `window` lies beyond; forget older ones."""
+    """Close the twelve hours around the closed half hour if `window` lies beyond; forget older ones."""
     block, now = rec["window"] // _WINDOWS_PER_BLOCK, window // _WINDOWS_PER_BLOCK
-    rec["block_sum"] += rec["sum"]
-    rec["block_n"] += rec["n"]
+    if np.int64(rec["block_n"]) + rec["n"] <= _MOST:
+        rec["block_sum"] += rec["sum"]
+        rec["block_n"] += rec["n"]
     if now == block:
         return
     half_db = min(max(np.floor(0.5 - 2.0 * rec["block_sum"] / rec["block_n"]), 1.0), 255.0)
@@ -229,21 +231,22 @@ def _signal_kernel(
             rec["window"] = window
             rec["sum"] = 0.0
             rec["n"] = 0
-        rec["sum"] += dbm
-        rec["n"] += 1
+        if rec["n"] < _MOST:
+            rec["sum"] += dbm
+            rec["n"] += 1
         rec["last_live"] = live[i]
     return n
 
 
 class _Detector(StationDetector):
     spec = SPEC
-    version = 3
+    version = 4
     dtype: ClassVar[list[Any]] = [
         ("sum", "f8"),
         ("block_sum", "f8"),
         ("window", "i4"),  # half hours since the epoch
-        ("n", "i4"),
-        ("block_n", "i4"),
+        ("n", "u2"),
+        ("block_n", "u2"),
         ("past", "i4"),  # its `_PAST` record
         ("last_live", "u1"),
     ]

@@ -11,7 +11,7 @@ from models.records import Heartbeat
 from .plain import Evse, Expected, Reading, S, Story
 
 _HALF_HOUR = 1800 * S
-_BLOCK = 6 * _HALF_HOUR
+_BLOCK = 24 * _HALF_HOUR
 
 
 def emissions(story: Story) -> list[Expected]:
@@ -56,13 +56,13 @@ def _of_station(station: int, found: list[Expected]) -> list[Expected]:
 
 
 def _median(blocks: dict[int, list[float]], now: int) -> float | None:
-    """Return the median of the three-hour means before block `now`, in half decibels, of seven days."""
+    """Return the median of the twelve-hour means before block `now`, in half decibels, of seven days."""
     known = [
         min(max(math.floor(0.5 - 2.0 * sum(values) / len(values)), 1), 255)
         for block, values in blocks.items()
-        if now - 55 <= block < now
+        if now - 13 <= block < now
     ]
-    return -statistics.median(known) / 2 if len(known) >= 2 else None
+    return -statistics.median(known) / 2 if known else None
 
 
 def _of_evse(readings: list[Reading]) -> list[Expected]:

@@ -63,7 +63,7 @@ def test_ten_decibels_below_the_own_level(drop: float, raises: bool) -> None:
         assert found[0].evidence["limit_dbm"] == found[0].evidence["median_dbm"] - 10
 
 
-def test_own_level_is_not_known_before_two_three_hour_means() -> None:
+def test_own_level_is_not_known_before_its_first_twelve_hours_end() -> None:
     tape = Tape(sample_s=60.0)
     t = _signal(tape, BEGIN, BEGIN + 2 * HOUR, 60, -60)
     _signal(tape, t, t + 2 * HOUR, 60, -80)
