@@ -88,7 +88,7 @@ def test_form_of_a_finding_goes_to_the_journal_and_comes_back(
             assert tab.js("window.sameDocument") is True
             tab.open(f"{address}/findings/{HOT}")
             history = " ".join(tab.texts(".history tbody tr"))
-            assert "ack by ann" in history
+            assert "acknowledged by ann" in history
             assert "on my way" in history
             assert tab.complaints == []
             tab.open("about:blank#done")
