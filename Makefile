@@ -39,7 +39,7 @@ test: servers
 ifeq ($(strip $(ARGS)),)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not server and not browser and not slow"
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "(server or browser) and not slow"
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m slow
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif
