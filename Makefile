@@ -38,7 +38,7 @@ test: servers
 	@$(BIN)/python -m tests.compile_kernels & compiling=$$!; $(MAKE) check && wait $$compiling || { kill $$compiling 2>/dev/null; exit 1; }
 ifeq ($(strip $(ARGS)),)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not server and not browser and not slow"
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "(server or browser) and not slow"
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "(server or browser) and not slow"
 	$(BIN)/python -m pytest -n 3 --dist loadfile -m slow
 else
 	$(BIN)/python -m pytest $(ARGS)

@@ -227,18 +227,6 @@ def _judge(
 
 
 @kernel
-def _begin(rec: Any, t: int) -> None:
-    """Start a session at t."""
-    rec["begin_ns"] = t
-    rec["waits_s"] = 0.0
-    rec["counted_mwh"] = 0
-    rec["energy_wh"] = 0.0
-    rec["unsure_wh"] = 0.0
-    rec["max_w"] = 0.0
-    rec["still_s"] = 0.0
-
-
-@kernel
 def _pair(rec: Any, reg: int, power: float, t: int, resolution: int, limits: _Limits) -> bool:
     """Add the time since the last reading to the session; return whether the register advanced."""
     seconds = (t - rec["time_ns"]) / 1e9
@@ -257,6 +245,20 @@ def _pair(rec: Any, reg: int, power: float, t: int, resolution: int, limits: _Li
     rec["still_s"] = max(rec["still_s"], rec["waits_s"])
     rec["waits_s"] = 0.0
     return True
+
+
+@kernel
+def _begin(rec: Any, reg: int, power: float, t: int, near: bool, resolution: int, limits: _Limits) -> None:
+    """Start a session at the reading before, or at t if there is none of this meter."""
+    rec["begin_ns"] = rec["time_ns"] if rec["time_ns"] != NO_TIME else t
+    rec["counted_mwh"] = 0
+    rec["energy_wh"] = 0.0
+    rec["unsure_wh"] = 0.0
+    rec["max_w"] = 0.0
+    rec["still_s"] = 0.0
+    rec["waits_s"] = 0.0 if near else (t - rec["begin_ns"]) / 1e9
+    if near:
+        _pair(rec, reg, power, t, resolution, limits)
 
 
 @kernel
@@ -299,8 +301,9 @@ def _register_kernel(
                     rec["time_ns"] = NO_TIME
                     rec["generation"] = generation
                 advanced = False
-                near = not rec["time_ns"] < told_ns <= t and t - rec["time_ns"] <= gap_ns
-                if rec["time_ns"] != NO_TIME and rec["session"] != 0:
+                known = rec["time_ns"] != NO_TIME
+                near = known and not rec["time_ns"] < told_ns <= t and t - rec["time_ns"] <= gap_ns
+                if known and rec["session"] != 0:
                     if near:
                         advanced = _pair(rec, reg, power, t, resolution, limits)
                     else:
@@ -311,12 +314,7 @@ def _register_kernel(
                         if wrong or not session:
                             _judge(rec, sparse, i, time, t, tolerance, wrong, limits, out)
                 elif session:
-                    _begin(rec, rec["time_ns"] if rec["time_ns"] != NO_TIME else t)
-                    if rec["time_ns"] != NO_TIME:
-                        if near:
-                            _pair(rec, reg, power, t, resolution, limits)
-                        else:
-                            rec["waits_s"] = (t - rec["time_ns"]) / 1e9
+                    _begin(rec, reg, power, t, near, resolution, limits)
                 rec["session"] = 1 if session else 0
                 rec["reg_mwh"] = reg
                 rec["power_w"] = power
