@@ -149,6 +149,7 @@ class RegisterTracks:
         self._out = _told(_ROOM)
         self._rows = _columns(ReadingBatch.empty())
         self._late = self._rows
+        self._runs: dict[int, tuple[int, int]] = {}  # EVSE -> its rows of the batch, begin and end
         self._resolution: I64 = np.full(1, 1000, np.int64)
         #: EVSE -> [kind, t0, r0, t1, r1] in the order in which they were seen
         self.tracks: dict[int, list[list[int]]] = {}
@@ -180,14 +181,15 @@ class RegisterTracks:
         self.reserve(devices.n_evses)
         self._rows = _columns(rows)
         self._late = _columns(late)
+        self._runs = _runs(self._rows.evse)
         self._resolution = devices.resolution_mwh
 
     def advance(self, evse: int, order: int) -> None:
         """Take in the readings of an EVSE below `order`."""
-        lo = int(np.searchsorted(self._rows.evse, evse))
-        hi = int(np.searchsorted(self._rows.evse, evse, side="right"))
-        self._take(lo, hi, order)
-        self._take_late(evse, order)
+        if evse in self._runs:
+            self._take(*self._runs[evse], order)
+        if len(self._late.evse):
+            self._take_late(evse, order)
         self._state["order"][evse] = order
 
     def finish(self) -> None:
@@ -198,6 +200,7 @@ class RegisterTracks:
         for evse in np.unique(self._late.evse).tolist():
             self._take_late(evse, _END)
         self._rows = self._late = _columns(ReadingBatch.empty())
+        self._runs = {}
 
     def _take(self, at: int, end: int, upto: int) -> None:
         while True:
@@ -313,6 +316,15 @@ def _blank(n: int) -> NDArray[Any]:
         state[name] = NO_TIME
     state["high_mwh"] = NO_REGISTER
     return state
+
+
+def _runs(evse: I32) -> dict[int, tuple[int, int]]:
+    """Return where the rows of each EVSE begin and end."""
+    if not len(evse):
+        return {}
+    begin = np.flatnonzero(np.append(True, evse[1:] != evse[:-1]))
+    end = np.append(begin[1:], len(evse))
+    return dict(zip(evse[begin].tolist(), zip(begin.tolist(), end.tolist(), strict=True), strict=True))
 
 
 def _columns(rows: ReadingBatch) -> Columns:

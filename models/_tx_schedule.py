@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from typing import Final
 
-import numpy as np
-
 from ._tx_state import Tx
-from .batch import I64
 
 LOOK: Final = 0  # judge it again
 COST: Final = 1  # tell what it has cost
@@ -30,16 +28,16 @@ class Schedule:
             heapq.heappush(self._heap, (due, tx.first_order, key[1], what, key[0]))
 
     def due(
-        self, known: dict[Key, Tx], at: int, order: int, tick_order: I64, tick_ns: I64
+        self, known: dict[Key, Tx], at: int, order: int, tick_order: Sequence[int], tick_ns: Sequence[int]
     ) -> Iterator[tuple[Key, Tx, int, int, int]]:
         """Yield (key, transaction, what, order, time) of what ticks below `order` bring.
 
         `at` is the order of what was taken in last: a tick before it brings nothing of it.
         """
         while self._heap:
-            k = int(np.searchsorted(tick_ns, self._heap[0][0]))
+            k = bisect_left(tick_ns, self._heap[0][0])
             # only ticks that come after what scheduled it, also within the same second
-            k = max(k, int(np.searchsorted(tick_order, at, side="right")))
+            k = bisect_right(tick_order, at, lo=k)
             if k >= len(tick_order) or tick_order[k] >= order:
                 return
             due, _, tx_id, what, station = heapq.heappop(self._heap)
@@ -50,5 +48,5 @@ class Schedule:
                 tx.due_ns = 0
             else:
                 tx.cost_due_ns = 0
-            at = int(tick_order[k]) - 1  # others may be due at the same tick
-            yield (station, tx_id), tx, what, int(tick_order[k]), int(tick_ns[k])
+            at = tick_order[k] - 1  # others may be due at the same tick
+            yield (station, tx_id), tx, what, tick_order[k], tick_ns[k]

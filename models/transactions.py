@@ -22,7 +22,7 @@ from ._tx_schedule import COST, LOOK, Key, Schedule
 from ._tx_state import TransactionConfig, Tx
 from ._tx_till import Takings, Till, at_start
 from ._tx_times import Waits
-from .batch import I64, TICK, MessageColumns, ReadingBatch
+from .batch import TICK, MessageColumns, ReadingBatch
 from .cashier import Cashier
 from .devices import DeviceTable
 from .errors import SnapshotError
@@ -105,7 +105,7 @@ class TransactionBook:
         self._devices, self._waits.batch_ns = devices, devices.batch_ns
         self._near.registers.begin(rows, late, devices)
         ticks = np.flatnonzero(messages.kind == TICK)
-        tick_order, tick_ns = messages.order[ticks], messages.effect_ns[ticks]
+        tick_order, tick_ns = messages.order[ticks].tolist(), messages.effect_ns[ticks].tolist()
         for record in records:
             if isinstance(record, Transaction | Status | Operator | Birth | Link):
                 self._ticks_until(record.at.order, tick_order, tick_ns)
@@ -126,7 +126,7 @@ class TransactionBook:
         out, self._out = self._out, []
         return out
 
-    def _ticks_until(self, order: int, tick_order: I64, tick_ns: I64) -> None:
+    def _ticks_until(self, order: int, tick_order: list[int], tick_ns: list[int]) -> None:
         """Let the ticks below `order` look at what is due."""
         due = self._schedule.due(self._all, self._at, order, tick_order, tick_ns)
         for key, tx, what, tick, now in due:

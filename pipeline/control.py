@@ -6,7 +6,7 @@ findings and ticks reach them in the order of effect.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -55,6 +55,37 @@ class ControlConfig:
     policies: Sequence[PolicyPlan] = ()
 
 
+class _Ticks:
+    """The ticks of a batch, and how far they have passed."""
+
+    def __init__(self, batch: ShardBatch) -> None:
+        messages = batch.messages
+        tick = np.flatnonzero(messages.kind == b.TICK)
+        self._order = messages.order[tick]
+        self._effect_ns = np.maximum.accumulate(messages.effect_ns[tick])
+        self._at = 0
+
+    def until(self, order: int, due_ms: Callable[[], int]) -> Iterator[tuple[int, int]]:
+        """Yield (order, effect_ns) of ticks up to `order`: each at which something is due, and the last."""
+        end = int(self._order.searchsorted(order, side="right"))
+        while self._at < end:
+            due_ns = min(due_ms() * NS_PER_MS, _NEVER)
+            at = self._at + int(self._effect_ns[self._at : end].searchsorted(due_ns))
+            at = min(at, end - 1)
+            self._at = at + 1
+            yield int(self._order[at]), int(self._effect_ns[at])
+
+
+def _events(batch: ShardBatch) -> list[tuple[int, int, int, Record | FindingChange]]:
+    """Return (order, rank, effect_ns, event) of a batch in the order of effect; ticks come before."""
+    found: list[tuple[int, int, int, Record | FindingChange]] = [
+        (r.at.order, 1, r.at.effect_ns, r) for r in batch.records
+    ]
+    found += [(f.order, 2, f.changed_at * NS_PER_MS, f) for f in batch.findings]
+    found.sort(key=lambda item: item[:2])
+    return found
+
+
 class ControlStage:
     """Commands and policies of one shard; the desk of its policies."""
 
@@ -88,19 +119,16 @@ class ControlStage:
         self._places.use(batch)
         for _, policy in self._policies:
             policy.begin(batch, self)
-        for order, effect_ns, event in self._events(batch):
-            self.order = max(self.order, order)
-            self.now_ms = max(self.now_ms, effect_ns // NS_PER_MS)
-            self._places.advance(self.order)
-            if self.now_ms >= self._due_ms:
-                self._advance()
-            if event is None:
-                continue
+        ticks = _Ticks(batch)
+        for order, _, effect_ns, event in _events(batch):
+            self._pass(ticks, order)
+            self._reach(order, effect_ns)
             if isinstance(event, FindingChange):
                 self._each("finding", event)
             else:
                 self._record(event)
             self._tell_policies()
+        self._pass(ticks, _NEVER)
         for _, policy in self._policies:
             policy.end(batch, self)
         self._places.advance(_NEVER)
@@ -110,23 +138,20 @@ class ControlStage:
         self._batch = None
         return [batch]
 
-    def _events(self, batch: ShardBatch) -> Iterable[tuple[int, int, Record | FindingChange | None]]:
-        """Yield (order, effect_ns, event) of a batch in the order of effect; event None is a tick."""
-        if not batch.records and not batch.findings and not len(batch.messages):
-            return
-        messages = batch.messages
-        tick = np.flatnonzero(messages.kind == b.TICK)
-        found: list[tuple[int, int, int, Record | FindingChange | None]] = [
-            (order, 0, effect, None)
-            for order, effect in zip(
-                messages.order[tick].tolist(), messages.effect_ns[tick].tolist(), strict=True
-            )
-        ]
-        found += [(r.at.order, 1, r.at.effect_ns, r) for r in batch.records]
-        found += [(f.order, 2, f.changed_at * NS_PER_MS, f) for f in batch.findings]
-        found.sort(key=lambda item: item[:2])
-        for order, _, effect, event in found:
-            yield order, effect, event
+    def _pass(self, ticks: _Ticks, order: int) -> None:
+        """Let ticks up to `order` pass: those at which nothing is due only move the time on."""
+        for tick_order, tick_ns in ticks.until(
+            order, lambda: self._due_ms if self.now_ms < self._due_ms else 0
+        ):
+            self._reach(tick_order, tick_ns)
+
+    def _reach(self, order: int, effect_ns: int) -> None:
+        """Let time go on to that of a tick or event."""
+        self.order = max(self.order, order)
+        self.now_ms = max(self.now_ms, effect_ns // NS_PER_MS)
+        self._places.advance(self.order)
+        if self.now_ms >= self._due_ms:
+            self._advance()
 
     def _advance(self) -> None:
         """Let time go on for whoever waits for it."""

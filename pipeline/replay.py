@@ -6,12 +6,15 @@ block at a time while the flow runs, and nothing of it is stored.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections import Counter
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from sys import intern
 from typing import IO, Any
 
 import msgspec
@@ -31,6 +34,7 @@ from models.outputs import (
 from models.records import Dead
 
 from . import engine
+from ._packed import Packed
 from .config import Config
 from .flow import Stages, build_flow
 from .memory import keep_freed
@@ -46,11 +50,15 @@ class Collected:
 
     points: IO[bytes] | None
     findings: list[FindingChange] = field(default_factory=list)
-    intervals: dict[tuple[str, str, int, int], IntervalRow] = field(default_factory=dict)
+    intervals: MutableMapping[tuple[str, str, int, int], IntervalRow] = field(
+        default_factory=lambda: Packed(IntervalRow)
+    )
     dead: list[Dead] = field(default_factory=list)
     accounts: list[Account] = field(default_factory=list)
-    sessions: dict[tuple[str, str, str, int], SessionRow] = field(default_factory=dict)
-    cdrs: dict[str, CdrRow] = field(default_factory=dict)
+    sessions: MutableMapping[tuple[str, str, str, int], SessionRow] = field(
+        default_factory=lambda: Packed(SessionRow)
+    )
+    cdrs: MutableMapping[str, CdrRow] = field(default_factory=lambda: Packed(CdrRow))
     commands: list[CommandRow] = field(default_factory=list)
     reactions: list[ReactionRow] = field(default_factory=list)
     devices: dict[tuple[str, str, int], DeviceRow] = field(default_factory=dict)
@@ -67,7 +75,7 @@ class Collected:
                 self.findings += msgspec.msgpack.decode(blob, type=list[FindingChange])
             elif stream == "intervals":
                 for row in msgspec.msgpack.decode(blob, type=list[IntervalRow]):
-                    key = (row.site, row.station, row.evse, row.start_ms)
+                    key = (intern(row.site), intern(row.station), row.evse, row.start_ms)
                     if key not in self.intervals or self.intervals[key].revision < row.revision:
                         self.intervals[key] = row
             elif stream == "dead":
@@ -78,7 +86,8 @@ class Collected:
                     self.sessions[place] = session
             elif stream == "cdrs":
                 for cdr in msgspec.msgpack.decode(blob, type=list[CdrRow]):
-                    self.cdrs.setdefault(cdr.id, cdr)
+                    if cdr.id not in self.cdrs:
+                        self.cdrs[cdr.id] = cdr
             elif stream == "reactions":
                 self.reactions += msgspec.msgpack.decode(blob, type=list[ReactionRow])
             elif stream == "commands":
@@ -134,6 +143,8 @@ def replay(
     began = time.perf_counter()
     keep_freed()
     stages = Stages.of(config, None)
+    if not write_points:
+        stages.emit = dataclasses.replace(stages.emit, influx=False)
     warm_up(stages)
     started = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)

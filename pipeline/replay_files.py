@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -32,9 +33,9 @@ class Results(Protocol):
     """What was collected."""
 
     findings: list[FindingChange]
-    intervals: dict[tuple[str, str, int, int], IntervalRow]
-    sessions: dict[tuple[str, str, str, int], SessionRow]
-    cdrs: dict[str, CdrRow]
+    intervals: MutableMapping[tuple[str, str, int, int], IntervalRow]
+    sessions: MutableMapping[tuple[str, str, str, int], SessionRow]
+    cdrs: MutableMapping[str, CdrRow]
     dead: list[Dead]
     commands: list[CommandRow]
     reactions: list[ReactionRow]
@@ -55,6 +56,13 @@ def session_line(row: SessionRow) -> bytes:
 
 def _told_at(row: CommandRow) -> tuple[int, int, int, str, int]:
     return row.changed_ms, row.shard, row.order, row.cmd_id, row.change
+
+
+def bills(collected: Results) -> Iterator[CdrRow]:
+    """Yield the bills in the order in which they were made."""
+    cdrs = collected.cdrs
+    for _, name in sorted((cdr.last_updated_ms, name) for name, cdr in cdrs.items()):
+        yield cdrs[name]
 
 
 def write_results(out: Path, collected: Results, rules: MaintenanceConfig) -> None:
@@ -85,7 +93,7 @@ def write_results(out: Path, collected: Results, rules: MaintenanceConfig) -> No
         for place in sorted(collected.sessions):
             file.write(session_line(collected.sessions[place]) + b"\n")
     with (out / "cdrs.jsonl").open("wb") as file:
-        for cdr in sorted(collected.cdrs.values(), key=lambda c: (c.last_updated_ms, c.id)):
+        for cdr in bills(collected):
             file.write(cdr.body.encode() + b"\n")
     with (out / "maintenance.csv").open("w", encoding="utf-8") as text:
         text.writelines(csv_lines(_assessments(collected, changes, rules)))

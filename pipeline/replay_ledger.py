@@ -10,6 +10,8 @@ import msgspec
 
 from connectors.ledger import Ledger
 
+from .replay_files import bills
+
 if TYPE_CHECKING:
     from .config import Config
     from .replay_files import Results
@@ -31,7 +33,7 @@ def fill_ledger(url: str, collected: Results, config: Config) -> None:
     streams: dict[str, Iterable[Any]] = {
         "intervals": (collected.intervals[key] for key in sorted(collected.intervals)),
         "sessions": (collected.sessions[key] for key in sorted(collected.sessions)),
-        "cdrs": sorted(collected.cdrs.values(), key=lambda c: (c.last_updated_ms, c.id)),
+        "cdrs": bills(collected),
     }
     try:
         for stream, rows in streams.items():
