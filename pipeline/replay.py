@@ -37,7 +37,7 @@ from . import engine
 from ._packed import Packed
 from .config import Config
 from .flow import Stages, build_flow
-from .memory import keep_freed
+from .memory import keep_freed, search_seldom
 from .replay_files import write_results
 from .replay_ledger import fill_ledger
 from .replay_log import LogJournal
@@ -146,6 +146,7 @@ def replay(
     if not write_points:
         stages.emit = dataclasses.replace(stages.emit, influx=False)
     warm_up(stages)
+    search_seldom()
     started = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
     journal = LogJournal(config, source)
