@@ -323,3 +323,30 @@ def test_however_it_is_cut_the_same_digest_comes_out(every: int) -> None:
         parts.feed(*messages[start : start + every])
         parts.restart()
     assert parts.published == whole.published
+
+
+class _Alarm(Policy):
+    """Wants to be woken at times of its own, the next of them known once the one before is over."""
+
+    def __init__(self) -> None:
+        self.times = [T0 + 2_500, T0 + 2_600, T0 + 7_000, T0 + 7_001, T0 + 90_000]
+        self.woken: list[tuple[int, int]] = []
+
+    def due_ms(self) -> int | None:
+        return self.times[0] if self.times else None
+
+    def tick(self, desk: Desk) -> None:
+        self.times.pop(0)
+        self.woken.append((desk.now_ms - T0, desk.order))
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 7, 40])
+def test_a_policy_is_woken_at_the_first_tick_at_which_it_is_due(at_once: int) -> None:
+    alarm = _Alarm()
+    bench = Bench(config=ControlConfig(policies=[PolicyPlan("alarm", False, lambda shard, state: alarm)]))
+    log = [birth(0), *(tick(1000 * s) for s in range(1, 31)), birth(30_500, boot=2), tick(31_000)]
+    for at in range(0, len(log), at_once):
+        bench.feed(*log[at : at + at_once])
+    # the birth is 0, tick s has order s; one call a tick, what is still due waits for the next
+    assert alarm.woken == [(3000, 3), (4000, 4), (7000, 7), (8000, 8)]
+    assert (bench.control.now_ms, bench.control.order) == (T0 + 31_000, 32)
