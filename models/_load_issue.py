@@ -167,10 +167,13 @@ class Issuer:
     ) -> None:
         """Renew limits that run out soon and are still right; a pause above nothing needs none."""
         left = points.lim_until_ms - now_ms
-        due = able & ~np.isnan(points.lim_a) & (left > 0) & (left <= round(self._settings.renew_s * 1000))
+        soon = (left > 0) & (
+            left <= round(self._settings.renew_s * 1000) + _CLOCK_MS
+        )  # by the station's clock
+        due = able & ~np.isnan(points.lim_a) & soon
         due &= np.abs(points.lim_a - points.fallback_a) > _EPS
         due &= (target < points.lim_a + self._settings.hysteresis_a) & (target > points.lim_a - 0.05)
-        due |= able & (points.lim_a - target > 0.05) & (left > 0) & (left <= self._settings.renew_s * 1000)
+        due |= able & (points.lim_a - target > 0.05) & soon
         for row in np.flatnonzero(due)[np.argsort(left[due], kind="stable")].tolist():
             self._ask(asks, points, row, float(min(target[row], force[row])), now_ms, ORDINARY)
 

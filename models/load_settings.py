@@ -160,7 +160,7 @@ class SiteSettings:
     interval_s: float = 10.0
     reaction_s: float = 8.0
     valid_s: float = 180.0
-    renew_s: float = 60.0
+    renew_s: float = 50.0
     stale_s: float = 60.0
     ask_expires_s: float = 20.0
     commands_per_min: int = 60

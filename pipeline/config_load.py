@@ -89,7 +89,7 @@ class LoadSiteSection(Section):
         8.0, ge=1, le=120, description="From an accepted limit to the current: station and vehicle."
     )
     valid_s: float = Field(180.0, ge=15, le=3600, description="How long a limit runs without being renewed.")
-    renew_s: float = Field(60.0, ge=5, le=3000, description="How long before its end a limit is renewed.")
+    renew_s: float = Field(50.0, ge=5, le=3000, description="How long before its end a limit is renewed.")
     stale_s: float = Field(60.0, ge=5, le=3600, description="Older readings are no longer gone by.")
     ask_expires_s: float = Field(20.0, ge=2, le=600, description="A command not sent by then is dropped.")
     commands_per_min: int = Field(60, ge=1, le=10_000, description="Limits sent to the site, at most.")
