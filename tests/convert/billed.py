@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -39,17 +39,17 @@ def compare(data: Path, out: Path, source: str, most: int | None = None) -> dict
     replay(_config(out), out / "log.jsonl.zst", out / "replay", write_points=False)
     own = {(*s.node.split("/"), s.tx_id): Decimal(s.energy_mwh) / 1000 for s in log.taken}
     last = {(r["site"], r["station"], r["transaction_id"]): r for r in _lines(out / "replay/sessions.jsonl")}
-    billed: Counter[tuple[str, ...]] = Counter()
+    billed: defaultdict[tuple[str, ...], Decimal] = defaultdict(Decimal)
     for cdr in _lines(out / "replay/cdrs.jsonl"):
         if cdr.get("credit"):
             continue
         key = cdr["cdr_location"]["id"], cdr["cdr_location"]["evse_uid"].rsplit("-", 1)[0], cdr["session_id"]
-        billed[key] += Decimal(str(cdr["total_energy"])) * 1000  # type: ignore[assignment]
+        billed[key] += Decimal(str(cdr["total_energy"])) * 1000
     short = {(a, b, tx[:36]): wh for (a, b, tx), wh in own.items()}
     different = [
         {"session": key, "own_wh": str(wh), "billed_wh": str(billed.get(key, "none"))}
         for key, wh in short.items()
-        if abs(Decimal(billed.get(key, -1)) - wh) > RESOLUTION_WH
+        if abs(billed.get(key, Decimal(-1)) - wh) > RESOLUTION_WH
     ]
     return {
         "sessions": len(own),
