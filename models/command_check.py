@@ -64,11 +64,6 @@ COMMANDS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...
     "ClearCache": (_ACCEPTED, (), _REJECTED),
 }
 
-#: Done twice they do harm: a station that does not know a repeated command gets them once.
-ONCE: Final = frozenset(
-    {"Reset", "UnlockConnector", "RequestStartTransaction", "UpdateFirmware", "PublishFirmware"}
-)
-
 #: Commands whose response has a list of results instead of one status: field of it, word in each.
 LISTED: Final = {
     "SetVariables": ("setVariableResult", "attributeStatus"),

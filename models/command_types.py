@@ -86,8 +86,8 @@ class CommandConfig(msgspec.Struct, frozen=True, kw_only=True):
         Wait for an answer before the second try; doubles with each further one. OCPP leaves it open; 30 s is
         the usual limit for a call.
     sends : int
-        Tries in all. A dialect whose stations do not know a repeated command gets commands that must not be
-        done twice (`command_check.ONCE`) only once.
+        Tries in all. A station that does not know a repeated command gets what must not be done twice
+        (`command_repeat.ONCE`) only once.
     queue : int
         Commands that may wait for one station.
     remember_ms : int

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import bisect
 import heapq
-from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
 
-from .command_check import ONCE, CommandRefused, answer_event, check_command
+from .command_check import CommandRefused, answer_event, check_command
+from .command_repeat import maybe_done_before, repeatable
 from .command_states import Event, after, is_open
 from .command_types import SAFETY, Ask, Command, CommandConfig, Places, outgoing, row_of
 from .errors import SnapshotError
 from .outputs import CommandRow, Publish
 
 VERSION: Final = 1
+
+_UNKNOWN: Final = "nobody knows whether it was done"
+_ONLY_ONCE: Final = f"it was sent once, because the station would do a repeat again: {_UNKNOWN}"
 
 #: Rows told of answers that change nothing, per command; further ones are only counted.
 _TOLD_ANSWERS: Final = 8
@@ -113,8 +116,8 @@ class CommandBook:
         line = self._line(ask)
         bisect.insort(line.queue, (ask.priority, command.serial, cmd_id))
         flying = self._open.get(line.flying)
-        if flying is not None and ask.priority < flying.ask.priority:
-            # It has the time for one answer, not for further tries.
+        if flying is not None and (ask.priority < flying.ask.priority or self._goes_once(flying)):
+            # It has the time for one answer, not for further tries, nor for all the time there is.
             soon_ms = max(now_ms, flying.last_ms + self.config.answer_ms)
             self._watch(flying, min(flying.due_ms, soon_ms))
         self._go_on((ask.site, ask.station), now_ms)
@@ -135,6 +138,8 @@ class CommandBook:
         event, why = answer_event(command.ask.command, status, body)
         if command.state == "sent":
             command.status = status
+            if event == "reject" and command.sends > 1 and maybe_done_before(command.ask.command, status):
+                why += f", to one of {command.sends} tries: an earlier one may have done it"
             self._step(command, event, now_ms, why, body)
         elif command.answers <= _TOLD_ANSWERS:
             late = "it was never sent" if is_open(command.state) else f"it was {command.state} before"
@@ -177,7 +182,7 @@ class CommandBook:
             if not is_open(command.state):
                 del self._ended[cmd_id]
             elif now_ms >= command.ask.expires_ms:
-                self._step(command, "expire", now_ms, _why_expired(command))
+                self._step(command, "expire", now_ms, self._why_expired(command))
             else:
                 self._again(command, now_ms)
 
@@ -226,13 +231,31 @@ class CommandBook:
             return
         queue = self._line(ask).queue
         urgent = bool(queue) and queue[0][0] < ask.priority
-        most = self.config.sends if place is None or place.honours or ask.command not in ONCE else 1
-        if command.sends >= most or urgent:
-            tries = f"{command.sends} time{'s' if command.sends > 1 else ''}"
+        if self._goes_once(command):
+            answer_ms = command.last_ms + self.config.answer_ms
+            if not queue:
+                self._watch(command, ask.expires_ms)  # nobody loses by waiting for a late answer
+            elif now_ms < answer_ms:
+                self._watch(command, min(answer_ms, ask.expires_ms))
+            else:
+                self._step(command, "give_up", now_ms, f"no answer, and other commands wait; {_ONLY_ONCE}")
+        elif command.sends >= self.config.sends or urgent:
             rest = ", and something more urgent waits" if urgent else ""
-            self._step(command, "give_up", now_ms, f"no answer, sent {tries}{rest}")
+            self._step(command, "give_up", now_ms, f"no answer, {_tries(command)}{rest}; {_UNKNOWN}")
         else:
             self._send(command, "resend", now_ms)
+
+    def _goes_once(self, command: Command) -> bool:
+        """Return whether it may not be sent again: the station may do it again."""
+        place = self.places.find(command.ask.site, command.ask.station)
+        return not repeatable(command.ask.command) and not (place is not None and place.honours)
+
+    def _why_expired(self, command: Command) -> str:
+        if command.state != "sent":
+            return "it could not be sent before it expired: the station was away or busy"
+        if self._goes_once(command):
+            return f"no answer before it expired; {_ONLY_ONCE}"
+        return f"no answer before it expired, {_tries(command)}; {_UNKNOWN}"
 
     def _send(self, command: Command, event: Event, now_ms: int) -> None:
         try:
@@ -316,13 +339,6 @@ class CommandBook:
         """Return a command that is open or still remembered."""
         return self._open.get(cmd_id) or self._ended.get(cmd_id)
 
-    def open_of(self, site: str, station: str) -> Iterator[Command]:
-        """Yield the open commands of a station: the one in flight, then the queue."""
-        line = self._lines.get((site, station))
-        if line is not None:
-            ids = [line.flying] if line.flying else []
-            yield from (self._open[cmd_id] for cmd_id in (*ids, *(item[2] for item in line.queue)))
-
     def stations(self) -> list[tuple[str, str]]:
         """Return the stations with open commands."""
         return list(self._lines)
@@ -336,7 +352,5 @@ class CommandBook:
         }
 
 
-def _why_expired(command: Command) -> str:
-    if command.state == "sent":
-        return f"no answer before it expired, sent {command.sends} times"
-    return "it could not be sent before it expired: the station was away or busy"
+def _tries(command: Command) -> str:
+    return f"sent {command.sends} time{'s' if command.sends > 1 else ''}"

@@ -362,13 +362,19 @@ class CommandRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Publish(msgspec.Struct, frozen=True, kw_only=True):
-    """A message to be published over MQTT; `expires_s` is the MQTT 5 message expiry, None: none."""
+    """A message to be published over MQTT.
+
+    `until_ms` (epoch ms) is when it is void: it is not published later, and the broker is told when to drop
+    it (the message expiry of MQTT 5). `once`, if not empty, is a key: of all messages with one key at most
+    one is ever handed to the broker, also when that was lost on the way.
+    """
 
     topic: str
     payload: bytes
     qos: int = 1
     retain: bool = False
-    expires_s: int | None = None
+    until_ms: int | None = None
+    once: str = ""
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from connectors.billing_writer import BillingWriter
+from connectors.claims import claims_path
 from connectors.influx import InfluxSettings, InfluxWriter
 from connectors.ledger import Ledger
 from connectors.mqtt import Publisher
@@ -275,9 +276,11 @@ def run_egress(config: Config, stop: threading.Event) -> int:
     except RetryLater as error:
         _LOG.warning("%s", error)
 
+    claims = claims_path(Path(config.service.data_dir))
+
     def publisher(outbox: str) -> MqttSink:
         client_id = f"{config.service.instance}-egress-{outbox}"
-        return MqttSink(Publisher(dataclasses.replace(settings, client_id=client_id)))
+        return MqttSink(Publisher(dataclasses.replace(settings, client_id=client_id)), claims)
 
     sinks: dict[str, SinkFactory] = {"ledger": lambda _: LedgerSink(ledger), "mqtt": publisher}
     health = None

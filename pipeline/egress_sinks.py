@@ -6,17 +6,24 @@ A sink delivers a run of records of one stream and returns what was refused for 
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
+from connectors.claims import Claims
 from connectors.influx import InfluxSettings, InfluxWriter, RefusedLine
 from connectors.ledger import STREAMS as LEDGER_STREAMS
 from connectors.ledger import Ledger
-from connectors.mqtt import Publisher
+from connectors.mqtt import Publisher, named
 from models.errors import Refused
 from models.outputs import Publish
+from models.units import NS_PER_MS
+
+_LOG = logging.getLogger("chargestream.egress")
 
 #: Findings go on their way at once; what only dashboards and bookkeeping wait for is asked for less often.
 FAST_S: Final = 0.005
@@ -30,6 +37,9 @@ class Record(NamedTuple):
     seq: int
     shard: int
     blob: bytes
+
+
+Messages = Sequence[tuple[int, Publish]]
 
 
 class Letter(NamedTuple):
@@ -151,13 +161,27 @@ def _rows_apart(record: Record) -> list[Record]:
 
 
 class MqttSink:
-    """Messages to the broker, each acknowledged before the cursor moves."""
+    """Messages to the broker, each acknowledged before the cursor moves.
+
+    What is void by now is not published. Messages with `Publish.once` are claimed on disk first, a batch at
+    a time, and what was claimed before is left out: it has gone, or may have.
+
+    Parameters
+    ----------
+    publisher : Publisher
+    claims : Path
+        File of the claims, shared by all threads; opened when it is first needed.
+    wall_ns : callable
+        The machine's clock.
+    """
 
     name = "mqtt"
     streams: Mapping[str, float] = {"publish": FAST_S}
 
-    def __init__(self, publisher: Publisher) -> None:
-        self._publisher = publisher
+    def __init__(self, publisher: Publisher, claims: Path, wall_ns: Callable[[], int] = time.time_ns) -> None:
+        self._publisher, self._wall_ns = publisher, wall_ns
+        self._claims_path = claims
+        self._claims: Claims | None = None
         self._decoder = msgspec.msgpack.Decoder(list[Publish])
 
     def deliver(self, stream: str, records: Sequence[Record]) -> list[Letter]:
@@ -170,12 +194,57 @@ class MqttSink:
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 letters.append(Letter(record.seq, record.blob, f"cannot be read: {error}"))
         for start in range(0, len(messages), _PUBLISH_AT_ONCE):
-            part = messages[start : start + _PUBLISH_AT_ONCE]
-            for refusal in self._publisher.publish([message for _, message in part]):
+            part = self._claimed(self._in_time(messages[start : start + _PUBLISH_AT_ONCE]))
+            refusals = self._publisher.publish([message for _, message in part])
+            for refusal in refusals:
                 seq, message = part[refusal.index]
                 letters.append(Letter(seq, msgspec.msgpack.encode([message]), refusal.reason))
+            self._release([part[refusal.index][1].once for refusal in refusals])
         return letters
+
+    def _in_time(self, messages: Messages) -> Messages:
+        """Return what is not void yet."""
+        now_ms = self._wall_ns() // NS_PER_MS
+        void = [m for _, m in messages if m.until_ms is not None and m.until_ms <= now_ms]
+        if void:
+            _LOG.warning(
+                "%d messages had expired before the broker could be told, and are not published, the first "
+                "to %s", len(void), void[0].topic,
+            )  # fmt: skip
+            return [(seq, m) for seq, m in messages if m.until_ms is None or m.until_ms > now_ms]
+        return messages
+
+    def _claimed(self, messages: Messages) -> Messages:
+        """Claim what may go once, and return `messages` without what was claimed before."""
+        now_ms = self._wall_ns() // NS_PER_MS
+        wanted = {m.once: m.until_ms or now_ms for _, m in messages if m.once}
+        if not wanted:
+            return messages
+        self._publisher.connect()  # a claim without a connection would be a command that never goes
+        if self._claims is None:
+            self._claims = Claims(self._claims_path)
+        free = self._claims.take(wanted, now_ms)
+        known = [key for key in wanted if key not in free]
+        if known:
+            _LOG.warning(
+                "%d commands have gone to the broker before, or may have, and are not sent again: %s",
+                len(known), named(known),
+            )  # fmt: skip
+        out = []
+        for seq, message in messages:
+            if not message.once or message.once in free:
+                free.discard(message.once)
+                out.append((seq, message))
+        return out
+
+    def _release(self, refused: Sequence[str]) -> None:
+        """Give back the claims of what the broker refused: it may go when it is asked for again."""
+        keys = [key for key in refused if key]
+        if keys and self._claims is not None:
+            self._claims.release(keys)
 
     def close(self) -> None:
         """Disconnect."""
         self._publisher.close()
+        if self._claims is not None:
+            self._claims.close()

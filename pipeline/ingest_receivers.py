@@ -50,7 +50,7 @@ def make_receiver(client: ClientName, settings: MqttSettings, inbox: Inbox) -> L
         from connectors.mqtt_fast import LeanReceiver
 
         return LeanReceiver(settings, inbox)
-    from connectors.mqtt import Receiver
+    from connectors.mqtt_receiver import Receiver
 
     return Receiver(settings, inbox)
 

@@ -29,8 +29,3 @@ class Way(Protocol):
         CommandRefused
             If the dialect or this station cannot carry it: says why, and what to do.
         """
-
-
-def expires_s(command: Outgoing) -> int:
-    """Return the MQTT message expiry of a command, s; at least 1."""
-    return max(1, -(-(command.expires_ms - command.issued_ms) // 1000))

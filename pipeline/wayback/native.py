@@ -14,7 +14,7 @@ from models.outputs import Publish
 from models.topics import ROOT
 from models.whereabouts import Speech
 
-from . import Way, expires_s
+from . import Way
 
 
 def build(options: dict[str, Any]) -> Way:
@@ -44,5 +44,5 @@ class Native:
         return Publish(
             topic=f"{ROOT}/{command.site}/{node}/dn/cmd",
             payload=msgspec.json.encode(body),
-            expires_s=expires_s(command),
+            until_ms=command.expires_ms,
         )

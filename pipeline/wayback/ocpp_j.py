@@ -2,7 +2,8 @@
 
 Off by default: the dialect listens, and a central system does the talking. With ``commands = true`` in
 ``[dialects.ocpp_j]`` we talk too; the message id is the command id, by which the answer is known. Stations
-need not know a message id again, so a command that must not be done twice is sent once.
+need not know a message id again, so a command that must not be done twice leaves once, whatever happens to
+us: egress notes that before it hands it to the broker.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from typing import Any
 import msgspec
 
 from models.command_check import CommandRefused, check_schema
+from models.command_repeat import repeatable
 from models.command_types import Outgoing
 from models.commands16 import to_16
 from models.outputs import Publish
 from models.whereabouts import Speech
 
-from . import Way, expires_s
+from . import Way
 
 _CALL = 2
 
@@ -53,8 +55,12 @@ class OcppJ:
         if speech.proto == "ocpp1.6":
             action, body = to_16(action, body)
             check_schema(action, body, "1.6")
-        payload = self._payload(command, action, body)
-        return Publish(topic=self._topic(speech), payload=payload, expires_s=expires_s(command))
+        return Publish(
+            topic=self._topic(speech),
+            payload=self._payload(command, action, body),
+            until_ms=command.expires_ms,
+            once="" if repeatable(command.command) else command.cmd_id,
+        )
 
     def _topic(self, speech: Speech) -> str:
         """Return the topic of the direction to the station."""

@@ -93,7 +93,7 @@ def test_a_request_leaves_as_native_command_and_its_answer_comes_back() -> None:
     (publish,) = [p for p in bench.published if p.topic.endswith("dn/cmd")]
     body = json.loads(publish.payload)
     assert publish.topic == "evt/v1/depot/s1/dn/cmd"
-    assert (publish.qos, publish.retain, publish.expires_s) == (1, False, 60)
+    assert (publish.qos, publish.retain, publish.until_ms) == (1, False, T0 + 61_500)
     assert body == {
         "v": 1,
         "cmdId": bench.rows[0].cmd_id,

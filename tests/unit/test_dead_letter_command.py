@@ -53,7 +53,7 @@ def test_a_publish_that_the_broker_refuses_is_kept_alone() -> None:
             pass
 
     good, large = Publish(topic="a", payload=b"ok"), Publish(topic="b", payload=b"large")
-    sink = MqttSink(Picky())  # type: ignore[arg-type]
+    sink = MqttSink(Picky(), Path("none"))  # type: ignore[arg-type]
     found = sink.deliver(
         "publish", [Record(7, 0, blob(good, large)), Record(8, 0, b"\xc1"), Record(9, 0, blob(large))]
     )

@@ -70,7 +70,7 @@ def test_a_dead_influxdb_delays_neither_ledger_nor_broker(
             sinks: dict[str, SinkFactory] = {
                 "influx": influx_sink(server),
                 "ledger": lambda _: LedgerSink(lambda: ledger),
-                "mqtt": lambda name: MqttSink(Publisher(mqtt)),
+                "mqtt": lambda name: MqttSink(Publisher(mqtt), tmp_path / "claims.db"),
             }
             health = InfluxWriter(InfluxSettings(server.url, "ev", Secret(server.token)))
             messages = [

@@ -21,9 +21,10 @@ from cryptography.x509.oid import NameOID
 from connectors import mqtt_wire as wire
 from connectors.broker import MosquittoBroker, TlsFiles
 from connectors.inbox import Inbox, Received
-from connectors.mqtt import Publisher, Receiver, Refusal
+from connectors.mqtt import Publisher, Refusal
 from connectors.mqtt_fast import LeanReceiver
 from connectors.mqtt_link import Backoff, Link
+from connectors.mqtt_receiver import Receiver
 from connectors.mqtt_settings import MqttSettings
 from models.errors import ConfigError, RetryLater
 from models.frame import Frame

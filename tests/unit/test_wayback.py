@@ -216,7 +216,12 @@ RAW = Speech("ocpp_j", "ocpp/CP1/in", "ocpp1.6")
 )
 def test_what_leaves_as_ocpp_j(form: str, speech: Speech, topic: str, payload: Any) -> None:
     publish = ocpp_j.build({"form": form, "commands": True}).publication(outgoing(), "CP1", speech)
-    assert (publish.topic, json.loads(publish.payload), publish.expires_s) == (topic, payload, 2)
+    assert (publish.topic, json.loads(publish.payload), publish.until_ms) == (
+        topic,
+        payload,
+        T0 + 1500,
+    )
+    assert publish.once == CMD
 
 
 @pytest.mark.parametrize(
