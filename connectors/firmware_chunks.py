@@ -25,7 +25,7 @@ from paho.mqtt.properties import Properties
 
 from models.errors import RetryLater
 from models.firmware import FirmwareError
-from models.firmware_urls import read_grant
+from models.firmware_urls import Grant, read_grant
 from models.secret import Secret
 
 from .firmware_pace import TokenBucket
@@ -74,6 +74,8 @@ class Chunks:
     max_bytes : int
         Longest chunk; who asks for more gets so much.
     now_ms : callable
+    withdrawn : callable
+        Is told of every station that is refused an image, and why.
     """
 
     def __init__(
@@ -82,7 +84,9 @@ class Chunks:
         secrets: Sequence[Secret],
         max_bytes: int,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        withdrawn: Callable[[Grant, str], None] = lambda _grant, _reason: None,
     ) -> None:
+        self._withdrawn = withdrawn
         self._store, self._secrets, self._max, self._now_ms = store, tuple(secrets), max_bytes, now_ms
         self._decode = msgspec.json.Decoder(Request)
         self.counts = ChunkCounts()
@@ -118,7 +122,12 @@ class Chunks:
         grant = read_grant(request.image, request.token, self._secrets, self._now_ms())
         if grant.site != site:
             raise FirmwareError("unsigned", f"the token is for site {grant.site}, the node is of {site}")
-        image = self._store.image(request.image, self._now_ms())
+        try:
+            image = self._store.image(request.image, self._now_ms())
+        except FirmwareError as error:
+            if error.reason in ("revoked", "rollback"):
+                self._withdrawn(grant, error.detail)
+            raise
         if not 0 <= request.offset < image.size_bytes or request.length < 1:
             raise FirmwareError(
                 "range",

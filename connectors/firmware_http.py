@@ -60,6 +60,8 @@ class FirmwareServer:
     door : Doorkeeper
     shed : callable
         Is told of every station that is put off, and for how many seconds.
+    withdrawn : callable
+        Is told of every station that is refused an image, and why.
     now_ms : callable
         The machine's time.
     """
@@ -72,9 +74,10 @@ class FirmwareServer:
         door: Doorkeeper,
         shed: Callable[[Grant, int], None] = lambda _grant, _wait_s: None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        withdrawn: Callable[[Grant, str], None] = lambda _grant, _reason: None,
     ) -> None:
         self._store, self._secrets, self._now_ms = store, tuple(secrets), now_ms
-        self._pace, self.door, self._shed = pace, door, shed
+        self._pace, self.door, self._shed, self._withdrawn = pace, door, shed, withdrawn
         self.counts = Downloads()
         self._repository: dict[str, Any] = {}
 
@@ -144,6 +147,8 @@ class FirmwareServer:
                 503, "images cannot be given out at the moment", {"Retry-After": str(_BROKEN_RETRY_S)}
             )
         _LOG.warning("refused with %d: %s", status, error)
+        if grant is not None and status == 410:
+            self._withdrawn(grant, error.detail)
         return _text(status, error.detail)
 
     def _answer(self, request: Request, grant: Grant, image: Image, path: Path) -> Response:

@@ -1,4 +1,4 @@
-"""Tells which stations the file server put off, so that no campaign counts that as their failure."""
+"""Tells which stations the file server put off or refused: no campaign counts that as their failure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -25,10 +25,14 @@ TOPIC: Final = f"{ROOT}/{OPERATOR_SITE}/firmware"
 _BATCH_S: Final = 0.5
 _MAX_WAITING: Final = 10_000
 _JOIN_S: Final = 5.0
+#: One station is told of as refused no oftener than this.
+_REFUSED_S: Final = 60.0
 
 
 class ShedTeller:
     """Publishes ``{action: shed, site, station, retry_after_s}``, once for each time that a station waits.
+
+    And ``{action: withdrawn, site, station, campaign, image, reason}`` of an image that is given out no more.
 
     Parameters
     ----------
@@ -51,8 +55,8 @@ class ShedTeller:
         self._publisher = publisher or Publisher(settings)
         self._steady, self._batch_s = steady, batch_s
         self._lock = threading.Lock()
-        self._waiting: dict[tuple[str, str], Publish] = {}
-        self._told_until: dict[tuple[str, str], float] = {}
+        self._waiting: dict[tuple[str, ...], Publish] = {}
+        self._told_until: dict[tuple[str, ...], float] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="firmware-shed", daemon=True)
         self.lost = 0
@@ -63,7 +67,19 @@ class ShedTeller:
 
     def tell(self, grant: Grant, retry_after_s: int) -> None:
         """Note that a station was put off; never waits. Beyond 10,000 that wait, the newest is dropped."""
-        key, now = (grant.site, grant.station), self._steady()
+        self._note(
+            (grant.site, grant.station), grant, retry_after_s, "shed", {"retry_after_s": retry_after_s}
+        )
+
+    def tell_withdrawn(self, grant: Grant, reason: str) -> None:
+        """Note that a station was refused an image, and why; never waits, as `tell`."""
+        key = (grant.site, grant.station, grant.campaign, grant.image_id)
+        self._note(key, grant, _REFUSED_S, "withdrawn", {"image": grant.image_id, "reason": reason})
+
+    def _note(
+        self, key: tuple[str, ...], grant: Grant, quiet_s: float, action: str, more: dict[str, Any]
+    ) -> None:
+        now = self._steady()
         with self._lock:
             if self._told_until.get(key, 0.0) > now:
                 return
@@ -72,17 +88,16 @@ class ShedTeller:
                 return
             if len(self._told_until) >= _MAX_WAITING:
                 self._told_until = {k: until for k, until in self._told_until.items() if until > now}
-            self._told_until[key] = now + retry_after_s
+            self._told_until[key] = now + quiet_s
             body = {
                 "id": str(uuid.uuid4()),
-                "action": "shed",
+                "action": action,
                 "by": "firmware-server",
                 "site": grant.site,
                 "station": grant.station,
                 "campaign": grant.campaign,
-                "retry_after_s": retry_after_s,
             }
-            self._waiting[key] = Publish(topic=TOPIC, payload=msgspec.json.encode(body))
+            self._waiting[key] = Publish(topic=TOPIC, payload=msgspec.json.encode(body | more))
 
     def close(self) -> None:
         """Publish what waits, if the broker answers, and end."""

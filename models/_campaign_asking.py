@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 from ._campaign_members import Members
 from ._campaign_plan import Plan
-from .campaign_rows import CampaignAsk
+from .campaign_rows import CampaignAsk, CampaignCancel
+from .command_types import command_id
 from .firmware import MAX_LOCATION, FirmwareError, update_firmware_body
 
 #: (image_id, campaign, site, station, until in epoch ms) -> the address at which a station fetches an image.
@@ -43,6 +44,22 @@ def no_address(plan: Plan, hosts: tuple[str, ...], *, ours: bool) -> str:
     return ""
 
 
+def take_back(members: Members, row: int, campaign: str) -> CampaignCancel:
+    """Return the request that takes a command back which may not have left yet."""
+    site, station = members.fleet.names[row]
+    return CampaignCancel(
+        site=site,
+        station=station,
+        cmd_id=command_id(site, station, cause_of(campaign, int(members.attempt[row]))),
+        by=f"campaign:{campaign}",
+    )
+
+
+def cause_of(campaign: str, attempt: int) -> str:
+    """Return what an attempt's command is known by at its station."""
+    return f"campaign/{campaign}/{attempt}"
+
+
 def ask_of(plan: Plan, members: Members, row: int, locate: Locate | None, now_ms: int) -> CampaignAsk:
     """Begin the next attempt of a station that is due, and return what to ask of it.
 
@@ -63,7 +80,7 @@ def ask_of(plan: Plan, members: Members, row: int, locate: Locate | None, now_ms
         )
     request = members.ask(row, now_ms, until_ms)
     return CampaignAsk(
-        cause=f"campaign/{plan.id}/{members.attempt[row]}",
+        cause=cause_of(plan.id, int(members.attempt[row])),
         site=site,
         station=station,
         command="UpdateFirmware",
@@ -74,6 +91,7 @@ def ask_of(plan: Plan, members: Members, row: int, locate: Locate | None, now_ms
             retrieve_ms=now_ms,
             retries=plan.download_retries,
             retry_interval_s=plan.download_retry_s,
+            signed=plan.signed,
         ),
         by=f"campaign:{plan.id}",
         at_ms=now_ms,

@@ -5,6 +5,7 @@ Every message may come again and late: `order` is the order of effect in the sta
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -94,7 +95,18 @@ class ShedSeen(msgspec.Struct, frozen=True, kw_only=True):
     retry_after_s: int = 0
 
 
-Seen = StationSeen | FirmwareSeen | ResultSeen | DigestSeen | ChargingSeen | ShedSeen
+class WithdrawnSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """kind ``withdrawn``: the file server gives an image to nobody any more (410)."""
+
+    site: _Name
+    station: _Name
+    time_ms: int
+    campaign: _Name
+    image: _Name
+    reason: str = ""
+
+
+Seen = StationSeen | FirmwareSeen | ResultSeen | DigestSeen | ChargingSeen | ShedSeen | WithdrawnSeen
 
 KINDS: Final[dict[str, type[Seen]]] = {
     "station": StationSeen,
@@ -103,6 +115,7 @@ KINDS: Final[dict[str, type[Seen]]] = {
     "digest": DigestSeen,
     "charging": ChargingSeen,
     "shed": ShedSeen,
+    "withdrawn": WithdrawnSeen,
 }
 
 
@@ -125,6 +138,12 @@ class TagRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     tags: Annotated[tuple[_Name, ...], Meta(min_length=1)]
     remove: bool = False
     id: str = ""
+
+
+def same_person(one: str, other: str) -> bool:
+    """Return whether two names are of one person: case, width, accents' form and spaces do not count."""
+    a, b = ("".join(unicodedata.normalize("NFKC", name).casefold().split()) for name in (one, other))
+    return a == b
 
 
 def read_seen(kind: str, body: Any) -> Seen | None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -20,7 +19,6 @@ _Name = Annotated[str, Meta(min_length=1, max_length=200)]
 _Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 _Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 _Seconds = Annotated[int, Meta(ge=1, le=90 * 86_400)]
-_CLOCK: Final = re.compile(r"([01]\d|2[0-4]):([0-5]\d)\Z")
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -119,6 +117,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Most updates under way (500), and most requests in a minute (200).
     gate : GateSettings or None
         The telemetry gate before each wave but the first; None: no gate.
+    signed : bool
+        Stations get certificate and signature and check the image themselves. False is for stations that
+        cannot (OCPP 1.6 without the security extension, 2.0.1 L02): ours is the only check then.
     until_ms : int or None
         Stay open for newly born stations until then (epoch ms), even with nothing left to do.
     """
@@ -149,6 +150,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_in_flight: Annotated[int, Meta(ge=1, le=1_000_000)] = 500
     per_minute: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
     gate: GateSettings | None = GateSettings()
+    signed: bool = True
     until_ms: Annotated[int, Meta(ge=0, le=MAX_STATION_TIME_MS)] | None = None
 
     @property
@@ -175,6 +177,25 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         else:
             wanted = math.ceil((taken + waiting) * (self.waves[wave].percent or 0.0) / 100.0) - taken
         return min(waiting, max(1, wanted))
+
+
+def back_plan(plan: Plan, name: str, by: str) -> Plan:
+    """Return the plan of the roll-back of `plan`: its previous image, all at once, without a gate."""
+    assert plan.previous is not None
+    return msgspec.structs.replace(
+        plan,
+        id=name,
+        by=by,
+        name=f"roll-back of {plan.id}",
+        image=plan.previous,
+        location=plan.previous_location,
+        previous=None,
+        previous_location="",
+        waves=(),
+        pace=None,
+        gate=None,
+        until_ms=None,
+    )
 
 
 def read_plan(body: dict[str, Any]) -> Plan:
@@ -211,7 +232,7 @@ def read_plan(body: dict[str, Any]) -> Plan:
                 "schema", "campaign: `previous` needs `previous_location` if `location` is given"
             )
     for image in (plan.image, plan.previous):
-        if image is not None and not image.fits_ocpp:
+        if image is not None and plan.signed and not image.fits_ocpp:
             raise DecodeError(
                 "schema", f"campaign: certificate or signature of {image.image_id} is longer than OCPP takes"
             )

@@ -8,14 +8,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ._campaign_asking import Locate, ask_of
+from ._campaign_asking import Locate, ask_of, take_back
+from ._campaign_deadlines import give_up, time_out
 from ._campaign_fleet import Fleet
 from ._campaign_members import Members
 from ._campaign_plan import Plan
 from ._campaign_states import CAMPAIGN, ENDED, Event, Member, State, Step
 from ._campaign_thresholds import too_many_failures, wave_done
 from ._campaign_windows import Windows
-from .campaign_rows import CampaignAsk, CampaignProgress, CampaignRow
+from .campaign_rows import CampaignAsk, CampaignCancel, CampaignProgress, CampaignRow
 from .firmware import FirmwareError, check_install, same_version
 from .gate import Gate, Verdict
 
@@ -84,6 +85,7 @@ class Run:
         self.gate: Gate | None = None
         self.rows: list[CampaignRow] = []
         self.asks: list[CampaignAsk] = []
+        self.cancels: list[CampaignCancel] = []
         self.progressed: list[CampaignProgress] = []
         self._rested: tuple[int, int, int] | None = None  # fleet, members, campaign at the last whole step
         self._due, self._next_ms = False, 0
@@ -168,9 +170,23 @@ class Run:
             self.members.join(row, now_ms, Member.SKIPPED, unfit)
         else:
             self.members.join(row, now_ms, Member.WAITING)
-            if self.all_open:
-                self.members.wave[row] = self.wave
-                self.members.step(row, Step.OPEN, now_ms)
+            self._open_late(row, now_ms)
+
+    def admit_again(self, row: int, now_ms: int) -> None:
+        """Take in a station that was left out, if its newest birth makes it fit."""
+        if not self.runs_image(row) and not self.unfit(row):
+            version = self.fleet.words[self.fleet.fw[row]]
+            self.members.step(
+                row, Step.FIT, now_ms, f"its birth reports {version}, it may have the image now"
+            )
+            self._open_late(row, now_ms)
+
+    def _open_late(self, row: int, now_ms: int) -> None:
+        """Open the wave of a station that came when all are open, or whose own is."""
+        if self.all_open and self.members.wave[row] < 0:
+            self.members.wave[row] = self.wave
+        if self.members.wave[row] >= 0:
+            self.members.step(row, Step.OPEN, now_ms)
 
     def end_attempt(self, row: int, now_ms: int, step: Step, reason: str, *, counted: bool) -> None:
         """An attempt came to nothing: another follows while the budget lasts, else `step` ends it.
@@ -213,16 +229,15 @@ class Run:
             if self._due and self.state is State.RUNNING:
                 self._ask(now_ms, step_ms, busy)
             return
-        late = members.flying() & (members.deadline_ms[: len(self.fleet)] <= now_ms)
-        for row in members.ordered(late):
-            minutes = (now_ms - int(members.asked_ms[row])) // 60_000
-            reason = f"no birth with {self.plan.image.version} {minutes} minutes after the request"
-            self.end_attempt(int(row), now_ms, Step.TIME_OUT, reason, counted=True)
+        time_out(self, now_ms)
         if self.state in (State.ABORTING, State.ROLLING_BACK):
             for row in members.ordered(members.chosen(Member.WAITING, Member.DUE)):
                 members.step(int(row), Step.CANCEL, now_ms, f"the campaign is {self.state.value}")
+            if self.ended_ms >= now_ms - step_ms:  # it was asked for since the last step
+                asked = members.ordered(members.chosen(Member.REQUESTED))
+                self.cancels += [take_back(members, int(row), self.plan.id) for row in asked]
         if self.state is State.RUNNING:
-            self._miss(now_ms)
+            give_up(self, now_ms)
             self._judge(now_ms)
         if self.state is State.RUNNING:
             self._ask(now_ms, step_ms, busy)
@@ -253,17 +268,6 @@ class Run:
         counts = self.members.counts()
         told = CampaignProgress(self.plan.id, now_ms, self.state.value, self.wave, counts, worst)
         self.progressed.append(told)
-
-    def _miss(self, now_ms: int) -> None:
-        if now_ms < self.wave_opened_ms + self.plan.wave_timeout_s * 1000:
-            return
-        members = self.members
-        for row in members.ordered(members.chosen(Member.DUE)):
-            failed = int(members.failed[row])
-            if failed:
-                members.step(int(row), Step.FAIL, now_ms, f"{failed} attempts failed, none could follow")
-            else:
-                members.step(int(row), Step.MISS, now_ms, "never free and online in its window")
 
     def _judge(self, now_ms: int) -> None:
         """Pause at the thresholds; open the next wave when this one is done and the gate lets it."""

@@ -103,6 +103,8 @@ class Step(IntEnum):
     SKIP = 13
     CANCEL = 14
     REGRESS = 15  # it had the new version, and its birth reports another
+    FIT = 16  # it was left out, and its birth reports a version that may have the image
+    PUT_OFF = 17  # what failed it was the file server's doing, as is told later
 
 
 IN_FLIGHT: Final = (
@@ -131,6 +133,7 @@ def _member_table() -> dict[tuple[Member, Step], Member | None]:
         leads[state, Step.CANCEL] = Member.CANCELLED
     leads[Member.DUE, Step.FAIL] = Member.FAILED  # no retry could follow
     leads[Member.REQUESTED, Step.MISS] = Member.UNREACHABLE
+    leads[Member.REQUESTED, Step.CANCEL] = Member.CANCELLED  # taken back before it was sent
     forward = {
         Step.ACCEPT: Member.ACCEPTED,
         Step.DOWNLOAD: Member.DOWNLOADING,
@@ -152,6 +155,8 @@ def _member_table() -> dict[tuple[Member, Step], Member | None]:
     leads[Member.WAITING, Step.BORN_NEW] = Member.SKIPPED
     leads[Member.UNREACHABLE, Step.SKIP] = Member.SKIPPED
     leads[Member.SUCCEEDED, Step.REGRESS] = Member.FAILED
+    leads[Member.SKIPPED, Step.FIT] = Member.WAITING
+    leads[Member.FAILED, Step.PUT_OFF] = Member.DUE
     return {pair: leads.get(pair) for pair in product(Member, Step)}
 
 

@@ -6,10 +6,10 @@ from typing import Any, Final
 
 import msgspec
 
-from .campaign_rows import CampaignAsk
+from .campaign_rows import CampaignAsk, CampaignCancel
 from .campaigns import CampaignBook, Locate
+from .command_request import CANCEL_TOPIC, CancelRequest, CommandRequest
 from .command_request import TOPIC as COMMAND_TOPIC
-from .command_request import CommandRequest
 from .command_types import CAMPAIGN
 from .errors import DecodeError
 from .outputs import Publish
@@ -20,7 +20,8 @@ from .records import Operator, Record
 KIND: Final = "campaign"
 #: Where progress is reported: it becomes points, not records of a stream.
 PROGRESS: Final = "campaign_progress"
-#: The file server's word that it put a station off: ``_op/firmware`` {action: shed, …}.
+#: The file server's word that it put a station off or gives an image to nobody any more:
+#: ``_op/firmware`` {action: shed | withdrawn, …}.
 _FIRMWARE: Final = "firmware"
 
 
@@ -42,8 +43,8 @@ class CampaignPolicy(Policy):
         self.book.advance(desk.now_ms)
         if record.topic == KIND:
             self.book.operator(record.body, desk.now_ms)
-        elif record.body.get("action") == "shed":
-            self._seen("shed", record.body | {"time_ms": desk.now_ms}, desk)
+        elif (what := record.body.get("action")) in ("shed", "withdrawn"):
+            self._seen(what, record.body | {"time_ms": desk.now_ms}, desk)
         self._flush(desk)
 
     def forwarded(self, kind: str, body: dict[str, Any], desk: Desk) -> None:
@@ -77,6 +78,8 @@ class CampaignPolicy(Policy):
             desk.report(PROGRESS, progress)
         for ask in out.asks:
             desk.publish(request_of(ask))
+        for cancel in out.cancels:
+            desk.publish(cancel_of(cancel))
 
     def snapshot(self) -> dict[str, Any]:
         """Return the whole state as plain data."""
@@ -98,3 +101,11 @@ def request_of(ask: CampaignAsk) -> Publish:
         replaces="",
     )
     return Publish(topic=COMMAND_TOPIC, payload=msgspec.json.encode(request))
+
+
+def cancel_of(cancel: CampaignCancel) -> Publish:
+    """Return the operator message that asks a station's own shard to take a command back."""
+    request = CancelRequest(
+        id=f"cancel/{cancel.cmd_id}", site=cancel.site, cmd_id=cancel.cmd_id, by=cancel.by
+    )
+    return Publish(topic=CANCEL_TOPIC, payload=msgspec.json.encode(request))

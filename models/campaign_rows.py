@@ -79,3 +79,12 @@ class CampaignAsk(msgspec.Struct, frozen=True, kw_only=True):
     by: str
     at_ms: int
     expires_ms: int
+
+
+class CampaignCancel(msgspec.Struct, frozen=True, kw_only=True):
+    """A request to take a command back, should it not have been sent: ``_op/command_cancel``."""
+
+    site: str
+    station: str
+    cmd_id: str
+    by: str

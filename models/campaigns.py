@@ -16,12 +16,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from ._campaign_asking import Locate, no_address
-from ._campaign_events import born, firmware, result, shed
+from ._campaign_events import born, charging, firmware, result, shed, withdrawn
 from ._campaign_fleet import Fleet
 from ._campaign_inputs import (
     ChargingSeen,
@@ -32,13 +31,15 @@ from ._campaign_inputs import (
     ShedSeen,
     StationSeen,
     TagRequest,
+    WithdrawnSeen,
     read_request,
     read_seen,
+    same_person,
 )
-from ._campaign_plan import Plan, read_plan
+from ._campaign_plan import Plan, back_plan, read_plan
 from ._campaign_run import Run
 from ._campaign_states import ENDED, Event, Member, State
-from .campaign_rows import CampaignAsk, CampaignProgress, CampaignRow, CampaignStationRow
+from .campaign_rows import CampaignAsk, CampaignCancel, CampaignProgress, CampaignRow, CampaignStationRow
 from .errors import DecodeError, SnapshotError
 from .gate import HOUR_MS
 
@@ -58,6 +59,7 @@ class Outcome:
     campaigns: list[CampaignRow] = field(default_factory=list)
     stations: list[CampaignStationRow] = field(default_factory=list)
     asks: list[CampaignAsk] = field(default_factory=list)
+    cancels: list[CampaignCancel] = field(default_factory=list)
     progress: list[CampaignProgress] = field(default_factory=list)
 
 
@@ -190,7 +192,7 @@ class CampaignBook:
 
     def _request(self, run: Run, request: Request, now_ms: int) -> None:
         event = Event(request.action)
-        if event is Event.APPROVE and request.by == run.plan.by:
+        if event is Event.APPROVE and same_person(request.by, run.plan.by):
             run.tell("refused", now_ms, request.by, "approve: whoever made a campaign may not approve it")
             return
         if not run.turn(event, now_ms, request.by, request.text):
@@ -221,21 +223,7 @@ class CampaignBook:
             if name in self._used:
                 run.tell("refused", now_ms, request.by, f"rollback: {name} exists already")
             return
-        back = msgspec.structs.replace(
-            plan,
-            id=name,
-            by=request.by,
-            name=f"roll-back of {plan.id}",
-            image=plan.previous,
-            location=plan.previous_location,
-            previous=None,
-            previous_location="",
-            waves=(),
-            pace=None,
-            gate=None,
-            until_ms=None,
-        )
-        child = self._add(Run(back, self.fleet, self._locate))
+        child = self._add(Run(back_plan(plan, name, request.by), self.fleet, self._locate))
         child.parent, child.state, child.approved_by = plan.id, State.RUNNING, run.approved_by
         child.judged_from_ms = now_ms
         child.tell("create", now_ms, request.by)
@@ -282,11 +270,11 @@ class CampaignBook:
             case ResultSeen():
                 result(self.runs, row, what, now_ms)
             case ChargingSeen():
-                if what.order > self.fleet.charging_order[row]:
-                    self.fleet.charging_order[row] = what.order
-                    self.fleet.charging[row] = what.charging
+                charging(self.runs, self.fleet, row, what, now_ms)
             case ShedSeen():
                 shed(self.runs, row, what, now_ms)
+            case WithdrawnSeen():
+                withdrawn(self.runs, row, what, now_ms)
 
     def _digest(self, seen: DigestSeen) -> None:
         fleet, hour = self.fleet, seen.hour_ms // HOUR_MS
@@ -375,6 +363,7 @@ class CampaignBook:
             out.campaigns += _taken(run.rows)
             out.stations += _taken(run.members.rows)
             out.asks += _taken(run.asks)
+            out.cancels += _taken(run.cancels)
             out.progress += _taken(run.progressed)
         return out
 

@@ -290,6 +290,7 @@ def update_firmware_body(
     install_ms: int | None = None,
     retries: int | None = None,
     retry_interval_s: int | None = None,
+    signed: bool = True,
 ) -> dict[str, Any]:
     """Return the payload of OCPP 2.0.1 UpdateFirmware, camelCase.
 
@@ -299,6 +300,8 @@ def update_firmware_body(
         URL, at most 512 characters.
     retrieve_ms, install_ms : int
         When to fetch and to install, epoch ms.
+    signed : bool
+        With certificate and signature (L01); without, the station is told the location alone (L02).
 
     Raises
     ------
@@ -309,19 +312,16 @@ def update_firmware_body(
         raise FirmwareError(
             "format", f"location of {len(location)} characters: OCPP 2.0.1 takes {MAX_LOCATION}"
         )
-    if not image.fits_ocpp:
+    if signed and not image.fits_ocpp:
         raise FirmwareError(
             "format",
             f"{image.image_id}: OCPP takes a certificate of {MAX_CERTIFICATE} and a signature of "
             f"{MAX_SIGNATURE} characters, these have "
             f"{len(image.signing_certificate)} and {len(image.signature)}",
         )
-    firmware = {
-        "location": location,
-        "retrieveDateTime": _rfc3339(retrieve_ms),
-        "signingCertificate": image.signing_certificate,
-        "signature": image.signature,
-    }
+    firmware = {"location": location, "retrieveDateTime": _rfc3339(retrieve_ms)}
+    if signed:
+        firmware |= {"signingCertificate": image.signing_certificate, "signature": image.signature}
     if install_ms is not None:
         firmware["installDateTime"] = _rfc3339(install_ms)
     body: dict[str, Any] = {"requestId": request_id, "firmware": firmware}

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from .command_states import is_open
+from .command_types import Outgoing
 from .outputs import CommandRow, FindingChange, Publish
 from .policies import Desk, Policy
 from .records import Birth, FirmwareStatus, Link, Record, Status, Transaction
@@ -70,6 +71,13 @@ class Forwarder(Policy):
             )
         }  # fmt: skip
         self._tell("result", told | {"time_ms": row.changed_ms}, desk)
+
+    def forbids(self, command: Outgoing, desk: Desk) -> str:
+        """Keep a campaign's update from a station at which a car began to charge since it was decided."""
+        if command.command != "UpdateFirmware" or not command.cause.startswith("campaign/"):
+            return ""
+        row = desk.devices.find_station(command.site, command.station)
+        return "a car charges since" if row >= 0 and self.charging(row) else ""
 
     def _birth(self, record: Birth, desk: Desk) -> None:
         devices, node = desk.devices, record.at.node_row

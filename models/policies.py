@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from .command_types import Ask
+from .command_types import Ask, Outgoing
 from .commands import CommandBook
 from .devices import DeviceTable
 from .outputs import CommandRow, FindingChange, Publish
@@ -57,6 +57,10 @@ class Policy:
 
     def command(self, row: CommandRow, desk: Desk) -> None:
         """Take in what happened to any command of the shard."""
+
+    def forbids(self, command: Outgoing, desk: Desk) -> str:
+        """Return why a command must not leave now, "" if it may; asked whenever one is about to leave."""
+        return ""
 
     def tick(self, desk: Desk) -> None:
         """Let time go on; called when `due_ms` was reached."""

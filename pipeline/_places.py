@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,17 @@ class StationPlaces:
     where : Whereabouts
     dialects : dict
         Dialect name -> its options.
+    forbids : callable
+        Returns why a command must not leave now, "" if it may.
     """
 
-    def __init__(self, where: Whereabouts, dialects: dict[str, dict[str, Any]]) -> None:
-        self._where = where
+    def __init__(
+        self,
+        where: Whereabouts,
+        dialects: dict[str, dict[str, Any]],
+        forbids: Callable[[Outgoing], str] = lambda _command: "",
+    ) -> None:
+        self._where, self._forbids = where, forbids
         self._options = dialects
         self._default = next(iter(dialects)) if len(dialects) == 1 else _NATIVE
         self._ways: dict[str, Way | None] = {}
@@ -82,7 +90,9 @@ class StationPlaces:
         return Place(devices.nodes[node], online, way is not None and way.honours)
 
     def publication(self, command: Outgoing) -> Publish:
-        """Return the message that carries `command`; raises CommandRefused when its dialect cannot."""
+        """Return the message that carries `command`; raises CommandRefused when it cannot leave now."""
+        if why := self._forbids(command):
+            raise CommandRefused(why)
         devices = self._where.devices
         row = devices.find_station(command.site, command.station)
         node = devices.station_node[row] if row >= 0 else devices.find_node(command.site, command.station)

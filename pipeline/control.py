@@ -15,7 +15,7 @@ import numpy as np
 
 from models import batch as b
 from models.command_request import CANCEL_KIND, KIND, CancelRequest, read_request
-from models.command_types import Ask, CommandConfig
+from models.command_types import Ask, CommandConfig, Outgoing
 from models.commands import CommandBook
 from models.devices import DeviceTable
 from models.errors import DecodeError, SnapshotError
@@ -100,7 +100,7 @@ class ControlStage:
         self.order: int = state.get("order", 0)
         self.devices = DeviceTable()
         self.where = Whereabouts(state.get("where"))
-        self._places = StationPlaces(self.where, config.dialects)
+        self._places = StationPlaces(self.where, config.dialects, self._forbids)
         self.book = CommandBook(shard, config.commands, self._places, state.get("book"))
         saved = state.get("policies", {})
         self._policies: list[tuple[str, Policy]] = [
@@ -229,6 +229,9 @@ class ControlStage:
     def _each(self, call: str, what: Any) -> None:
         for _, policy in self._policies:
             getattr(policy, call)(what, self)
+
+    def _forbids(self, command: Outgoing) -> str:
+        return next((why for _, policy in self._policies if (why := policy.forbids(command, self))), "")
 
     def _tell_policies(self) -> None:
         """Let policies hear what happened to commands; what they ask for then is heard too."""

@@ -58,20 +58,20 @@ def _start(config: Config) -> FirmwareStore:
     return store
 
 
-def _teller(config: Config) -> ShedTeller | None:
+def _teller(config: Config, name: str = "-firmware") -> ShedTeller | None:
     """Return what tells of put-off stations, started; None if that is not wanted."""
     if not config.firmware.shed_enabled:
         return None
     from connectors.firmware_shed import ShedTeller
     from pipeline.ingest import mqtt_settings
 
-    teller = ShedTeller(mqtt_settings(config, "-firmware"))
+    teller = ShedTeller(mqtt_settings(config, name))
     teller.start()
     return teller
 
 
-def _told_nobody(_grant: Grant, _wait_s: int) -> None:
-    """Tell nobody that a station was put off."""
+def _told_nobody(_grant: Grant, _what: object) -> None:
+    """Tell nobody that a station was put off or refused."""
 
 
 class _Resigner(threading.Thread):
@@ -108,7 +108,8 @@ def serve(path: Path | None) -> int:
     door = Doorkeeper(own.max_downloads, own.station_starts, own.retry_s)
     teller = _teller(config)
     shed = teller.tell if teller is not None else _told_nobody
-    made = FirmwareServer(_start(config), _secrets(config), _pace(config), door, shed)
+    gone = teller.tell_withdrawn if teller is not None else _told_nobody
+    made = FirmwareServer(_start(config), _secrets(config), _pace(config), door, shed, withdrawn=gone)
     listening = listen(own.host, own.port)
     logging.getLogger("uvicorn").handlers = logging.getLogger("chargestream").handlers
     server = uvicorn.Server(
@@ -172,7 +173,9 @@ def serve_chunks(path: Path | None) -> int:
         share_group=f"{config.service.instance}-chunks" if config.mqtt.protocol_version == "5" else "",
     )
     settings.tls_context()
-    chunks = Chunks(_start(config), _secrets(config), own.chunk_max_bytes)
+    teller = _teller(config, "-chunks-shed")
+    gone = teller.tell_withdrawn if teller is not None else _told_nobody
+    chunks = Chunks(_start(config), _secrets(config), own.chunk_max_bytes, withdrawn=gone)
     server = ChunkServer(settings, chunks, _pace(config), own.chunk_window, own.chunk_in_flight)
 
     def report() -> None:
@@ -192,5 +195,7 @@ def serve_chunks(path: Path | None) -> int:
 
     threading.Thread(target=report, name="chunks-status", daemon=True).start()
     server.run(stop)
+    if teller is not None:
+        teller.close()
     _LOG.info("stopped")
     return 0

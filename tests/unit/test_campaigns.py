@@ -24,7 +24,8 @@ def test_the_tables_know_every_pair_and_the_end_is_the_end() -> None:
         assert CAMPAIGN[state, event] in (None, State.ROLLING_BACK)
     for member, step in product(TERMINAL, Step):
         if MEMBER[member, step] is not None:
-            assert step in (Step.BORN_NEW, Step.REGRESS) or member is Member.UNREACHABLE
+            again = (member, step) in ((Member.SKIPPED, Step.FIT), (Member.FAILED, Step.PUT_OFF))
+            assert step in (Step.BORN_NEW, Step.REGRESS) or member is Member.UNREACHABLE or again
 
 
 def test_every_firmware_status_of_ocpp_has_a_meaning() -> None:

@@ -350,3 +350,31 @@ def test_a_policy_is_woken_at_the_first_tick_at_which_it_is_due(at_once: int) ->
     # the birth is 0, tick s has order s; one call a tick, what is still due waits for the next
     assert alarm.woken == [(3000, 3), (4000, 4), (7000, 7), (8000, 8)]
     assert (bench.control.now_ms, bench.control.order) == (T0 + 31_000, 32)
+
+
+def tx(at_ms: int, event: str, seq: int) -> Message:
+    item = {"st": "s1", "evse": 1, "t": T0 + at_ms, "txId": "t", "seqNo": seq, "eventType": event}
+    return message(at_ms, "depot/s1/up/tx", v=1, boot=1, seq=seq, items=[item | {"triggerReason": "Trigger"}])
+
+
+def update(at_ms: int, attempt: int) -> Message:
+    cause = f"campaign/c/{attempt}"
+    body = {"requestId": attempt, "firmware": {"location": "u", "retrieveDateTime": "2026-06-01T00:00:00Z"}}
+    return request(
+        at_ms, cause, command="UpdateFirmware", body=body, cause=cause, priority=3, by="campaign:c"
+    )
+
+
+def test_a_campaigns_update_does_not_leave_when_a_car_came_since() -> None:
+    bench = Bench().feed(birth(0), tx(500, "Started", 1), update(1000, 1))
+    assert bench.sent() == []
+    (result,) = bench.told("result")
+    assert (result["state"], result["sent_ms"], result["reason"]) == ("failed", None, "a car charges since")
+    bench.feed(tx(2000, "Ended", 2), update(3000, 2))
+    assert [body["payload"]["requestId"] for body in bench.sent()] == [2]
+    # one that waited for its turn, or for the station, is looked at when it leaves
+    bench = Bench().feed(birth(0), request(100), update(200, 1), tx(500, "Started", 1))
+    bench.feed(answer(1000, bench.sent()[0]["cmdId"], seq=2))
+    assert [body["action"] for body in bench.sent()] == ["Reset"]
+    # people may: it is their word
+    assert len(Bench().feed(birth(0), tx(500, "Started", 1), request(600)).sent()) == 1

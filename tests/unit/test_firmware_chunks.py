@@ -91,7 +91,12 @@ def test_what_is_refused_says_why(kept: Kept, chunks: Chunks) -> None:
         assert "retry_s" not in head
     kept.repo.hold(kept.repo.images()[0].image_id, "looks bad")
     try:
+        told: list[tuple[str, str]] = []
+        chunks = Chunks(
+            kept.store(), [SECRET], 16_384, withdrawn=lambda g, why: told.append((g.campaign, why))
+        )
         assert "looks bad" in read_chunk(chunks.answer(TOPIC, request(kept)))[0]["detail"]
+        assert [(campaign, "looks bad" in why) for campaign, why in told] == [("c-1", True)]
     finally:
         kept.repo.hold(kept.repo.images()[0].image_id, "")
 

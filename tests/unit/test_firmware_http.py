@@ -42,12 +42,14 @@ class Served:
         self.pace = TokenBucket(0, 0)
         self.door = Doorkeeper(3, 100_000, 5, rng=random.Random(1))
         self.shed: list[tuple[str, int]] = []
+        self.withdrawn: list[tuple[str, str, str]] = []
         self.server = FirmwareServer(
             self.kept.store(),
             (SECRET, OLD),
             self.pace,
             self.door,
             lambda g, s: self.shed.append((g.station, s)),
+            withdrawn=lambda g, why: self.withdrawn.append((g.campaign, g.station, why)),
         )
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.base = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
@@ -204,6 +206,8 @@ def test_what_was_revoked_or_does_not_verify_is_not_given_out(tmp_path: Path) ->
         made.kept.repo.hold(made.image.image_id, "looks bad")
         answer = made.client.get(made.url())
         assert (answer.status_code, "looks bad" in answer.text) == (410, True)
+        assert made.withdrawn == [("c-1", "CP1", "acme_w22_2.0.0 is held back: looks bad")]
+        assert made.shed == []
         made.kept.repo.hold(made.image.image_id, "")
         (made.kept.repo.targets / f"{made.image.sha256}.{made.image.image_id}").write_bytes(b"EVIL")
         answer = made.client.get(made.url())

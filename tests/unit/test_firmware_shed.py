@@ -62,3 +62,18 @@ def test_what_waits_is_bounded() -> None:
         teller.tell(grant(f"CP{number}"), 30)
     assert teller.lost == 5
     teller.close()
+
+
+def test_a_refused_station_is_told_of_with_the_reason_and_not_at_every_try() -> None:
+    fake, now = FakePublisher(), [0.0]
+    teller = ShedTeller(MqttSettings("127.0.0.1", 1, "x"), fake, lambda: now[0], 0.02)  # type: ignore[arg-type]  # a fake
+    teller.tell(grant("A"), 30)
+    for _ in range(3):
+        teller.tell_withdrawn(grant("A"), "held back: looks bad")
+    now[0] = 61.0
+    teller.tell_withdrawn(grant("A"), "held back: looks bad")
+    teller.start()
+    teller.close()
+    assert [m["action"] for m in fake.taken] == ["shed", "withdrawn"]
+    assert (fake.taken[1]["campaign"], fake.taken[1]["image"]) == ("c-1", "i")
+    assert fake.taken[1]["reason"] == "held back: looks bad"
