@@ -7,7 +7,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from models._kernel import kernel
-from models.learned.series import block_add, block_sample
+from models.batch import F64
+from models.learned.series import SAMPLE_BLANK, SAMPLE_FIELDS, block_add, block_sample
 from models.units import NO_TIME
 
 #: One record per EVSE and channel, 40 bytes. Values are kept and compared in single precision.
@@ -25,18 +26,13 @@ LEVEL_BLANK: Final[dict[str, Any]] = {"first_ns": NO_TIME}
 
 BLOCK_FIELDS: Final[list[Any]] = [
     ("bucket", "i8"),  # number of the stretch of time that the sample being made covers
-    ("n", "i8"),
-    ("sum", "f8"),
-    ("low", "f8"),
-    ("high", "f8"),
-    ("centre", "f8"),
-    ("blocks", "i8"),
+    *SAMPLE_FIELDS,
     ("sample", "f8"),  # the last sample made, with its extremes
     ("sample_low", "f8"),
     ("sample_high", "f8"),
     ("ready", "i8"),  # the reading at hand finished it
 ]
-BLOCK_BLANK: Final[dict[str, Any]] = {"bucket": NO_TIME}
+BLOCK_BLANK: Final[dict[str, Any]] = SAMPLE_BLANK | {"bucket": NO_TIME}
 
 
 class Levels(NamedTuple):
@@ -45,22 +41,28 @@ class Levels(NamedTuple):
     learn_ns: int
     learn_n: int
     excess: float
-    least_share: float
     mean_ns: float
 
 
+class Least(NamedTuple):
+    """What a range counts at least, by channel: where zero means nothing, the share of a magnitude is 0."""
+
+    share: F64  # of the greatest magnitude
+    width: F64  # in the channel's unit
+
+
 @kernel
-def _beyond(value: float, low: float, high: float, least_share: float) -> float:
-    """Return by how many ranges a value lies outside; a range is at least a share of the magnitude."""
+def _beyond(value: float, low: float, high: float, share: float, width: float) -> float:
+    """Return by how many ranges a value lies outside, a range being at least what `Least` says."""
     out = max(low - value, value - high)
     if not out > 0.0:
         return 0.0
-    width = max(high - low, least_share * max(abs(low), abs(high)))
-    return out / width if width > 0.0 else np.inf
+    counted = max(max(high - low, width), share * max(abs(low), abs(high)))
+    return out / counted if counted > 0.0 else np.inf
 
 
 @kernel
-def level_step(rec: Any, given: float, t: int, rule: Levels) -> float:
+def level_step(rec: Any, given: float, t: int, rule: Levels, share: float, width: float) -> float:
     """Take in one value at time t; return its excess or that of the mean in ranges, 0 while learning."""
     value = float(np.float32(given))
     if rec["n"] == 0:
@@ -73,8 +75,8 @@ def level_step(rec: Any, given: float, t: int, rule: Levels) -> float:
     ranges = 0.0
     if rec["n"] >= rule.learn_n and t - rec["first_ns"] >= rule.learn_ns:
         ranges = max(
-            _beyond(value, rec["low"], rec["high"], rule.least_share),
-            _beyond(mean, rec["mean_low"], rec["mean_high"], rule.least_share),
+            _beyond(value, rec["low"], rec["high"], share, width),
+            _beyond(mean, rec["mean_low"], rec["mean_high"], share, width),
         )
     rec["n"] = min(rec["n"] + 1, 2_000_000_000)
     rec["last_ns"], rec["mean"] = t, mean

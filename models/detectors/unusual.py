@@ -2,8 +2,9 @@
 
 Two families, each with a list of channels. *Levels*: a value, or its running mean, lies outside everything
 before by `excess_ranges` of the range seen so far, once the channel was known for `learn_s` and
-`learn_samples`. The range counts as at least `least_share` of the greatest magnitude seen, so that a channel
-that stood still may move. *Shapes*: the course of the last eight samples, one per `shape_s` of event time, is
+`learn_samples`. So that a channel that stood still may move, the range counts as at least `least_share` of
+the greatest magnitude seen; where zero is a convention (temperatures, levels in dB), as at least
+`least_step`. *Shapes*: the course of the last eight samples, one per `shape_s` of event time, is
 like nothing before (`models.learned.shapes`), with a score of at least `shape_score`.
 
 One reading is enough: what was seen once is history from then on. The finding clears `hold_s` after the last
@@ -39,7 +40,16 @@ from ._base import Table, ns, require, slots
 from ._kernels import NOTHING, ROOM, Lasting, emit
 from ._slim import SLIM_BLANK, SLIM_FIELDS, slim_watch
 from ._sparse import Sparse, SparseDetector, find, full, give, take
-from ._unusual import BLOCK_BLANK, BLOCK_FIELDS, LEVEL_BLANK, LEVEL_FIELDS, Levels, level_step, take_sample
+from ._unusual import (
+    BLOCK_BLANK,
+    BLOCK_FIELDS,
+    LEVEL_BLANK,
+    LEVEL_FIELDS,
+    Least,
+    Levels,
+    level_step,
+    take_sample,
+)
 
 _DEFAULT = "Temperature/Cable"
 SPEC = DetectorSpec(
@@ -52,6 +62,8 @@ SPEC = DetectorSpec(
 )
 _SHAPE = Shape(64, 64)
 _WIDEN = 0.5
+#: Units of scales whose zero is a convention.
+_NO_ZERO = frozenset({"Celsius", "dBm"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +87,11 @@ class Config:
         Excess that is unusual. Unit: 1 (ranges seen so far). Default 1. Source: a heat wave and a full load
         on an idle station stay below the double of what two weeks showed.
     least_share : float
-        Least range, as a share of the greatest magnitude. Unit: 1. Default 0.2. Source: a sensor at rest.
+        Least range of channels with a true zero, as a share of the greatest magnitude. Unit: 1. Default 0.2.
+        Source: a sensor at rest.
+    least_step : float
+        Least range of temperatures and levels in dB, whose zero is a convention: a magnitude would judge them
+        otherwise in kelvin. Unit: K, dB. Default 10. Source: the same share of a cable at 50 degrees.
     mean_s : float
         Time constant of the running mean. Unit: s. Default 600. Source: ten-minute means are usual.
     shape_s : float
@@ -93,6 +109,7 @@ class Config:
     learn_samples: int = 1000
     excess_ranges: float = 1.0
     least_share: float = 0.2
+    least_step: float = 10.0
     mean_s: float = 600.0
     shape_s: float = 300.0
     shape_score: float = 0.45
@@ -109,6 +126,7 @@ class Config:
             learn_samples=(1, 10_000_000),
             excess_ranges=(0.01, 1000.0),
             least_share=(0.0, 10.0),
+            least_step=(0.0, 1000.0),
             mean_s=(0.0, 86_400.0),
             shape_s=(1.0, 86_400.0),
             shape_score=(0.0, 1.0),
@@ -142,6 +160,7 @@ class _Channels(NamedTuple):
     shape_slots: I16
     levels: Any
     blocks: Any
+    least: Least
 
 
 class _Limits(NamedTuple):
@@ -168,7 +187,9 @@ def _levels(e: int, i: int, t: int, seen: _Channels, rule: Levels, found: _Found
         any_value = True
         rec = seen.levels[e * n + j]
         low, high = rec["low"], rec["high"]
-        share = level_step(rec, seen.values[slot, i], t, rule) / rule.excess
+        least = seen.least
+        ranges = level_step(rec, seen.values[slot, i], t, rule, least.share[j], least.width[j])
+        share = ranges / rule.excess
         if share >= 1.0 and share >= found.evidence[5]:
             found.at[0] = j
             found.evidence[0], found.evidence[1] = seen.values[slot, i], share * rule.excess
@@ -263,7 +284,7 @@ def _unusual_kernel(
 
 class _Detector(SparseDetector):
     spec = SPEC
-    version = 3
+    version = 4
     sparse_dtype: ClassVar[list[Any]] = SLIM_FIELDS
     sparse_blank: ClassVar[dict[str, Any]] = SLIM_BLANK
 
@@ -276,11 +297,14 @@ class _Detector(SparseDetector):
                 ns(config.learn_s),
                 int(config.learn_samples),
                 float(config.excess_ranges),
-                float(config.least_share),
                 float(ns(config.mean_s)),
             ),
             ns(config.shape_s),
             float(config.shape_score),
+        )
+        free = np.array([CHANNELS[c].unit in _NO_ZERO for c in self._lists[0]], bool)
+        self._least = Least(
+            np.where(free, 0.0, float(config.least_share)), np.where(free, float(config.least_step), 0.0)
         )
         self._rule = Lasting(0, 1, ns(config.hold_s), ns(config.hold_s))
         self._found = _Found(np.zeros(1, np.int64), np.zeros(6))
@@ -313,6 +337,7 @@ class _Detector(SparseDetector):
             slots(rows, self._lists[1]),
             self._levels.rows,
             self._blocks.rows,
+            self._least,
         )
         return int(
             _unusual_kernel(

@@ -1,7 +1,8 @@
 """The general detector of one series: range novelty and the memory of shapes, joined, then a peak filter.
 
 One configuration for every series. It knows nothing but the past: neither range nor length of the series, and
-it scores the same however the series is cut into pieces. Three parts run side by side:
+it scores the same however the series is cut into pieces, and whatever unit and zero its values are given in
+(x and a x + b with a > 0 score alike). Three parts run side by side:
 
 - `levels`: range novelty of the value and of its running mean;
 - `shapes`: as long as the series is young, one net with a sample per row; from `_LATE_ROWS` on an ensemble of
@@ -34,10 +35,22 @@ _LATE_STRIDE: Final = 7
 _LATE_ROWS: Final = _LATE.warm * _LATE_STRIDE
 _LATE_WIDEN: Final = np.array([0.25, 0.5, 0.75, 1.0])
 _PEAK_ROWS: Final = 100
+#: A sample is the extreme of its rows where that is at least this share of the range so far off their mean.
+#: Source: the usual tolerance of range rules; 0.02 to 0.05 score alike (docs/detection-general.md).
+_APART: Final = 0.05
 
-_BLOCK_DTYPE: Final = np.dtype(
-    [("n", "i8"), ("sum", "f8"), ("low", "f8"), ("high", "f8"), ("centre", "f8"), ("blocks", "i8")]
-)
+#: The sample that is being made.
+SAMPLE_FIELDS: Final[list[Any]] = [
+    ("n", "i8"),  # rows
+    ("sum", "f8"),
+    ("low", "f8"),
+    ("high", "f8"),
+    ("centre", "f8"),  # running mean of the samples
+    ("blocks", "i8"),  # samples made
+    ("least", "f8"),  # of all rows so far
+    ("most", "f8"),
+]
+SAMPLE_BLANK: Final[dict[str, Any]] = {"least": np.inf, "most": -np.inf}
 
 
 class _Peaks(NamedTuple):
@@ -65,6 +78,7 @@ def block_add(rec: Any, value: float) -> None:
     rec["n"] += 1
     rec["sum"] += value
     rec["low"], rec["high"] = min(rec["low"], value), max(rec["high"], value)
+    rec["least"], rec["most"] = min(rec["least"], value), max(rec["most"], value)
 
 
 @kernel
@@ -72,7 +86,7 @@ def block_sample(rec: Any) -> float:
     """Return the value that stands for the rows added, and begin the next sample.
 
     It is the extreme that lies farther from the running mean of the samples, or the mean of the rows where
-    the extreme is within a tenth of it.
+    the extreme is near it: by the range so far, not by the magnitude, which depends on where zero is.
     """
     mean = rec["sum"] / rec["n"]
     rec["centre"] = mean if rec["blocks"] == 0 else 0.5 * (rec["centre"] + mean)
@@ -80,7 +94,8 @@ def block_sample(rec: Any) -> float:
     rec["n"] = 0
     above, below = abs(rec["high"] - rec["centre"]), abs(rec["low"] - rec["centre"])
     extreme = rec["high"] if above >= below else rec["low"]
-    return float(mean if abs(extreme - mean) < 0.1 * abs(mean) else extreme)
+    near = abs(extreme - mean) < _APART * (rec["most"] - rec["least"])
+    return float(mean if near else extreme)
 
 
 @kernel
@@ -123,11 +138,18 @@ def _series_kernel(values: F64, state: _State, out: F64) -> None:
         out[k] = _peak(state.peaks, row, score)
 
 
+def _blank_sample() -> Any:
+    out = np.zeros(1, np.dtype(SAMPLE_FIELDS))
+    for name, value in SAMPLE_BLANK.items():
+        out[name] = value
+    return out
+
+
 def _blank() -> _State:
     return _State(
         np.zeros(1, np.int64),
         blank_levels(1),
-        np.zeros(1, _BLOCK_DTYPE),
+        _blank_sample(),
         blank_nets(1, _EARLY, _EARLY_WIDEN),
         blank_nets(len(_LATE_WIDEN), _LATE, _LATE_WIDEN),
         _Peaks(np.zeros(2, np.int64), np.zeros(_PEAK_ROWS + 1, np.int64), np.zeros(_PEAK_ROWS + 1)),

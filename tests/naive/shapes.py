@@ -262,7 +262,7 @@ def scores(values: list[float]) -> list[float]:
             middle = sum(rows) / 7
             centre = middle if centre is None else 0.5 * (centre + middle)
             extreme = max(rows) if abs(max(rows) - centre) >= abs(min(rows) - centre) else min(rows)
-            sample = middle if abs(extreme - middle) < 0.1 * abs(middle) else extreme
+            sample = middle if abs(extreme - middle) < 0.05 * (max(seen) - min(seen)) else extreme
             score = max(score, together(late, sample, min(rows), max(rows)))
         out.append(score if score > max(raw[-100:], default=0.0) else 0.0)
         raw.append(score)

@@ -27,8 +27,9 @@ LAW_CONFIG: dict[str, Any] = {
 
 @dataclass
 class Level:
-    """One channel of the family of levels."""
+    """One channel of the family of levels; the zero of a temperature means nothing."""
 
+    celsius: bool
     values: list[float] = field(default_factory=list)
     times: list[int] = field(default_factory=list)
     means: list[float] = field(default_factory=list)
@@ -42,20 +43,20 @@ class Level:
             dt = float(t - self.times[-1])
             mean = float(np.float32(self.means[-1] + dt / (dt + 600.0 * S) * (value - self.means[-1])))
             if len(self.values) >= LAW_CONFIG["learn_samples"] and t - self.times[0] >= 60 * S:
-                ranges = max(beyond(value, self.values), beyond(mean, self.means))
+                ranges = max(self.beyond(value, self.values), self.beyond(mean, self.means))
         self.values.append(value)
         self.times.append(t)
         self.means.append(mean)
         return ranges, low, high
 
-
-def beyond(value: float, before: list[float]) -> float:
-    """Return by how many ranges a value lies outside what was before."""
-    low, high = min(before), max(before)
-    if low <= value <= high:
-        return 0.0
-    width = max(high - low, 0.2 * max(abs(low), abs(high)))
-    return max(low - value, value - high) / width if width > 0 else math.inf
+    def beyond(self, value: float, before: list[float]) -> float:
+        """Return by how many ranges a value lies outside what was before."""
+        low, high = min(before), max(before)
+        if low <= value <= high:
+            return 0.0
+        least = 10.0 if self.celsius else 0.2 * max(abs(low), abs(high))
+        width = max(high - low, least)
+        return max(low - value, value - high) / width if width > 0 else math.inf
 
 
 @dataclass
@@ -65,11 +66,13 @@ class Course:
     net: Net = field(default_factory=lambda: Net(64, 64, 0.5))
     bucket: int = 0
     rows: list[float] = field(default_factory=list)
+    seen: list[float] = field(default_factory=list)
     centre: float | None = None
 
     def add(self, value: float, t: int) -> tuple[float, float]:
         """Return score and sample of the stretch of time that this value ended, 0 when it ended none."""
-        bucket, rows = t // (10 * S), self.rows
+        bucket, rows, seen = t // (10 * S), self.rows, list(self.seen)
+        self.seen.append(value)
         if not rows or bucket == self.bucket:
             self.bucket, self.rows = bucket, [*rows, value]
             return 0.0, 0.0
@@ -81,7 +84,7 @@ class Course:
         self.centre = middle if self.centre is None else 0.5 * (self.centre + middle)
         above, below = abs(max(rows) - self.centre), abs(min(rows) - self.centre)
         extreme = max(rows) if above >= below else min(rows)
-        sample = middle if abs(extreme - middle) < 0.1 * abs(middle) else extreme
+        sample = middle if abs(extreme - middle) < 0.05 * (max(seen) - min(seen)) else extreme
         return together([self.net], sample, min(rows), max(rows)), sample
 
 
@@ -93,7 +96,7 @@ def emissions(story: Story) -> list[Expected]:
 def _of_evse(readings: list[Reading]) -> list[Expected]:
     out: list[Expected] = []
     watch = Lasting(0, 1, 120 * S, 120 * S)
-    levels = {name: Level() for name in LAW_CONFIG["levels"].split()}
+    levels = {name: Level(name.startswith("Temperature")) for name in LAW_CONFIG["levels"].split()}
     courses = {name: Course() for name in LAW_CONFIG["shapes"].split()}
     for r in readings:
         given = {n: v for n, v in r.values.items() if (n in levels or n in courses) and math.isfinite(v)}

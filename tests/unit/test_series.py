@@ -65,9 +65,23 @@ def test_missing_values_say_nothing() -> None:
     np.testing.assert_array_equal(found[~np.isnan(torn)], scored(values))
 
 
-def test_the_unit_does_not_matter() -> None:
+def test_a_power_of_two_changes_no_bit() -> None:
     values = daily(2400, 5)
     np.testing.assert_array_equal(scored(values), scored(values * 1024.0))
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    seed=st.integers(0, 99),
+    scale=st.floats(1e-6, 1e6),
+    ranges=st.floats(-100.0, 100.0),
+)
+def test_unit_and_zero_do_not_matter(seed: int, scale: float, ranges: float) -> None:
+    values = daily(2000, seed)
+    moved = scale * (values + ranges * float(np.ptp(values)))
+    found = scored(values)
+    np.testing.assert_allclose(scored(moved), found, rtol=1e-6, atol=1e-9)
+    assert np.count_nonzero(found[749:]) > 2
 
 
 def test_a_snapshot_of_another_shape_is_refused() -> None:

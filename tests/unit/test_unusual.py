@@ -67,12 +67,27 @@ def test_a_slow_rise_is_not_unusual_and_a_sensor_at_rest_may_move() -> None:
     for k in range(600):
         tape.sample(60 * k, {CABLE: 20.0 + 0.1 * k})
     assert tape.run("unusual", **QUICK) == []
-    for value, found in ((25.9, 0), (26.1, 1)):
+    for value, found in ((31.6, 0), (31.8, 1), (11.8, 0), (11.6, 1)):
         tape = Tape()
         for k in range(200):
             tape.sample(60 * k, {CABLE: 21.7})
         tape.sample(12_000, {CABLE: value})
         assert len(tape.run("unusual", **QUICK)) == found
+
+
+@pytest.mark.parametrize(
+    ("zero", "value", "found"), [(0.0, 9.0, 0), (0.0, 11.0, 1), (273.0, 9.0, 0), (273.0, 11.0, 1)]
+)
+def test_the_zero_of_a_temperature_does_not_matter_and_that_of_a_voltage_does(
+    zero: float, value: float, found: int
+) -> None:
+    for channel in (CABLE, PILOT):
+        tape = Tape()
+        for k in range(200):
+            tape.sample(60 * k, {channel: zero + 0.5 * (k % 2)})
+        tape.sample(12_000, {channel: zero + value})
+        expected = found if channel == CABLE else int(zero == 0.0)
+        assert len(tape.run("unusual", levels=channel, excess_ranges=1.0, **QUICK)) == expected
 
 
 def test_found_in_backlog_and_again_live() -> None:
