@@ -131,9 +131,16 @@ class Retention:
 
 
 class MemoryArchive:
-    """An archive that lives and dies with the process: for replay and tests."""
+    """An archive that lives and dies with the process: for replay and tests.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    goes_back : bool
+        False: no state will be gone back to, so what no reading can change any more is dropped at once.
+    """
+
+    def __init__(self, *, goes_back: bool = True) -> None:
+        self._goes_back = goes_back
         # EVSE row -> quarter -> (order of the saved state before it, row)
         self._quarters: dict[int, dict[int, list[tuple[int, tuple[int, ...]]]]] = {}
         self._retention = Retention()
@@ -146,7 +153,13 @@ class MemoryArchive:
             if versions and versions[-1][0] == self._saved:
                 versions.pop()
             versions.append((self._saved, row))
-        self._retention.note(rows, keep_from)
+        if self._goes_back:
+            self._retention.note(rows, keep_from)
+            return
+        for evse, oldest in zip(rows.evse.tolist(), keep_from.tolist(), strict=True):
+            quarters = self._quarters[evse]
+            while quarters and (first := next(iter(quarters))) < oldest:
+                del quarters[first]
 
     def load(self, evse: int, first: int, end: int) -> Quarters:
         """Return the newest versions; see `Archive.load`."""

@@ -71,16 +71,18 @@ class Around:
             insort(items, item)
             del items[:-_STATUSES]
 
-    def declared(self, evse_row: int, item: EvseInventory, at: Origin) -> None:
-        """Note the meter that a birth or link message declares."""
+    def declared(self, evse_row: int, item: EvseInventory, at: Origin) -> bool:
+        """Note the meter that a birth or link message declares; return whether it is another one."""
         serial, known = item.meter.serial, self._serial.get(evse_row, "")
         if not serial:
-            return
+            return False
         self._serial[evse_row] = serial
         if known and serial != known:
             meters = self._meters.setdefault(evse_row, [])
             meters.append([at.effect_ns, at.boot])
             del meters[:-_METERS]
+            return True
+        return False
 
     def plugged_ns(self, tx: Tx) -> int | None:
         """Return when the car of a transaction was plugged in."""

@@ -40,15 +40,33 @@ class Gathered:
         self.held = HeldSpans(state.get("held"))
         self.by_evse: dict[int, list[Key]] = {}
         self._all, self._signatures = everything, signatures
+        #: how often anything changed at an EVSE that its transactions look at, other than readings in order
+        self._changes: dict[int, int] = {}
+        #: transaction -> changes, late readings and begin when it last looked around, and found all there is
+        self._looked: dict[Key, tuple[int, int, int]] = {}
 
     def place(self, key: Key, tx: Tx, evse: int, devices: DeviceTable, at: int) -> None:
         """Note at which EVSE a transaction is, at order `at`."""
         self.by_evse[tx.evse_row].remove(key)
         tx.evse_row, tx.evse = evse, int(devices.evse_id[evse])
         self.by_evse.setdefault(evse, []).append(key)
+        self.changed(evse)
         self.registers.advance(evse, at)
         if not tx.final:
             self.registers.track(evse, True)
+
+    def changed(self, evse: int, by: Key | None = None) -> None:
+        """Note that the transactions of an EVSE have something new to look at, other than the one it is `by`."""
+        count = self._changes.get(evse, 0)
+        self._changes[evse] = count + 1
+        if by is not None and (looked := self._looked.get(by)) is not None and looked[0] == count:
+            self._looked[by] = (count + 1, *looked[1:])
+
+    def forget(self, key: Key, tx: Tx) -> None:
+        """Forget a transaction."""
+        self.by_evse[tx.evse_row].remove(key)
+        self._looked.pop(key, None)
+        self.changed(tx.evse_row)
 
     def others(self, key: Key, tx: Tx) -> list[tuple[Key, Tx]]:
         """Return the other transactions of its EVSE."""
@@ -90,12 +108,21 @@ class Gathered:
 
     def look_aside(self, key: Key, tx: Tx) -> None:
         """Note what the other transactions of its EVSE, its plugs and the reading before it say."""
+        evse, began = tx.evse_row, tx.begins_ns
         tx.plugged_ns = self.around.plugged_ns(tx)
+        begins = tx.begins_ns
+        if begins != began:
+            self.changed(evse)
         if tx.end_ns is not None:
-            tx.held = self.held.within(tx.evse_row, tx.begins_ns, tx.end_ns)
-        read = self.registers.before(tx.evse_row, tx.begins_ns)
-        others = [other for _, other in self.others(key, tx)]
-        look_around(tx, others, None if read is None else Point(*read), self.around.meter_since(tx))
+            tx.held = self.held.within(evse, begins, tx.end_ns)
+        seen = self._changes.get(evse, 0), self.registers.late_count(evse), begins
+        if self._looked.get(key) != seen:
+            read = self.registers.before(evse, begins)
+            others = [other for _, other in self.others(key, tx)]
+            look_around(tx, others, None if read is None else Point(*read), self.around.meter_since(tx))
+            # readings in order are newer and newer: once one has passed the begin, none will come before it
+            if self.registers.newest_ns(evse) >= begins:
+                self._looked[key] = seen
         tx.free_ns = self.around.free_ns(tx)
 
     def points_of(self, tx: Tx, order: int) -> list[Point]:
@@ -105,8 +132,9 @@ class Gathered:
         self.registers.advance(tx.evse_row, order)
         return [Point(*p) for p in self.registers.points(tx.evse_row, tx.begins_ns, tx.end_ns or END)]
 
-    def untrack(self, tx: Tx) -> None:
+    def untrack(self, key: Key, tx: Tx) -> None:
         """Keep no more readings than the transactions that are not final still ask for."""
+        self._looked.pop(key, None)
         if tx.evse_row < 0:
             return
         waiting = [t for t in map(self._all.__getitem__, self.by_evse[tx.evse_row]) if not t.final]

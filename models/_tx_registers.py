@@ -155,6 +155,7 @@ class RegisterTracks:
         self.tracks: dict[int, list[list[int]]] = {}
         #: EVSE -> quarter -> [t0, r0, t1, r1], its first and last late reading
         self._late_tracks: dict[int, dict[int, list[int]]] = {}
+        self._late_counts: dict[int, int] = {}  # EVSE -> late readings that joined its track, of this run
         if resume_state is not None:
             state = resume_state["evses"]
             self.reserve(len(state["time_ns"]))
@@ -226,6 +227,7 @@ class RegisterTracks:
         order, reg = late.order[lo:hi], late.reg_mwh[lo:hi]
         mine = lo + np.flatnonzero((order >= taken) & (order < upto) & (reg != NO_REGISTER))
         quarters = self._late_tracks.setdefault(evse, {})
+        self._late_counts[evse] = self._late_counts.get(evse, 0) + len(mine)
         for t, r in zip(late.time_ns[mine].tolist(), late.reg_mwh[mine].tolist(), strict=True):
             item = quarters.setdefault(t // (QUARTER_MS * 1_000_000), [t, r, t, r])
             if t < item[0]:
@@ -257,6 +259,14 @@ class RegisterTracks:
                 known.append((t, int(rec["reg_mwh"])))
                 break
         return max(known, default=None)
+
+    def newest_ns(self, evse: int) -> int:
+        """Return the time of the newest register, `NO_TIME` if there is none."""
+        return int(self._state["time_ns"][evse])
+
+    def late_count(self, evse: int) -> int:
+        """Return how many late readings have joined the track of an EVSE since the start of the process."""
+        return self._late_counts.get(evse, 0)
 
     def heard_ns(self, evse: int) -> int:
         """Return the journaled time of the newest reading, `NO_TIME` if there is none."""

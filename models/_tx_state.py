@@ -222,7 +222,7 @@ def merge(tx: Tx, record: Transaction, *, own_node: bool) -> bool:
 
     `own_node`: the station speaks for itself, so that another boot is a restart of the station.
     """
-    known = msgspec.msgpack.encode(tx)
+    known = _told_so_far(tx)
     t, told = record.time_ns, record.reg_mwh
     if record.seq_no is not None:
         tx.sees(record.seq_no)
@@ -257,7 +257,16 @@ def merge(tx: Tx, record: Transaction, *, own_node: bool) -> bool:
             tx.states.sort()
     if record.signed is not None and record.signed not in tx.signed:
         tx.signed.append(record.signed)
-    return msgspec.msgpack.encode(tx) != known
+    return _told_so_far(tx) != known
+
+
+def _told_so_far(tx: Tx) -> tuple[Any, ...]:
+    """Return all that a message may change; of lists that only grow, how long they are."""
+    return (
+        tx.connector, tx.token_hash, tx.token_type, tx.offline, tx.corrected, tx.first_ns, tx.last_ns,
+        tx.start_ns, tx.start_reported_ns, tx.end_ns, tx.end_reported_ns, tx.end_heard_ns, tx.stopped_reason,
+        tx.seqs, tx.boots, tx.begins, tx.ends, len(tx.told), len(tx.states), len(tx.signed),
+    )  # fmt: skip
 
 
 def _with(registers: list[int], told: int | None) -> list[int]:

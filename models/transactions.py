@@ -183,7 +183,8 @@ class TransactionBook:
             station = devices.find_station(site, item.st or own)
             evse = devices.find_evse(station, item.evse)
             self._near.around.heard(station, evse)
-            self._near.around.declared(evse, item, record.at)
+            if self._near.around.declared(evse, item, record.at):
+                self._near.changed(evse)
 
     def _transaction(self, record: Transaction) -> None:
         key = (record.station_row, record.tx_id)
@@ -203,6 +204,7 @@ class TransactionBook:
         if not changed:
             return
         if tx.evse_row >= 0:
+            self._near.changed(tx.evse_row, key)
             self._near.registers.advance(tx.evse_row, record.at.order)
             self._near.look_aside(key, tx)
         if (start, end) != (tx.start_ns, tx.end_ns):
@@ -297,8 +299,9 @@ class TransactionBook:
         tx.decision, tx.final, tx.due_ns = decision, True, 0
         tx.state = s.TRANSITIONS[tx.state, s.DECIDED]
         self._dirty.add(key)
+        self._near.changed(tx.evse_row, key)
         self._put(tx, verdict, record.at.effect_ns)
-        self._near.untrack(tx)
+        self._near.untrack(key, tx)
 
     def _look(self, key: Key, tx: Tx, order: int, now: int, *, last: bool = False) -> None:
         """Judge a transaction as it is known at `order`, journaled time `now`."""
@@ -308,6 +311,7 @@ class TransactionBook:
             if only >= 0:
                 self._near.place(key, tx, only, self._devices, self._at)
         self._near.gather(key, tx, END if last else order, self._devices)
+        self._near.changed(tx.evse_row, key)
         if self._waits.awaits_register(tx, now) and not last:
             self._look_later(key, tx, now + self._waits.settle_ns(tx))
             return
@@ -330,7 +334,7 @@ class TransactionBook:
         else:
             self._without_end(key, tx, now, last=last)
         if tx.final:
-            self._near.untrack(tx)
+            self._near.untrack(key, tx)
         if tx.state != s.OPEN or last:
             self._put(tx, verdict, now)
 
@@ -353,7 +357,7 @@ class TransactionBook:
         for key in old:
             tx = self._all[key]
             self._gone[key] = [tx.revision, int(bool(tx.billed) or tx.gone_billed)]
-            self._near.by_evse[tx.evse_row].remove(key)
+            self._near.forget(key, tx)
             del self._all[key]
             self._encoded.pop(key, None)
             self._dirty.discard(key)

@@ -49,7 +49,7 @@ class Stages:
     control: ControlConfig
     wear: WearConfig
     emit: EmitConfig
-    archive_dir: Path | None  # None: quarters beyond the hot ones stay in memory (replay)
+    archive_dir: Path | None  # None: quarters beyond the hot ones stay in memory, no state is saved (replay)
     detecting: list[DetectStage] = field(default_factory=list)  # those that were built, for the status
 
     @classmethod
@@ -99,7 +99,8 @@ class Stages:
 
     def build_bill(self, shard: int, state: Any) -> BillStage:
         """Return the bill stage of a shard."""
-        archive: Archive = open_archive(self.archive_dir, shard) if self.archive_dir else MemoryArchive()
+        folder = self.archive_dir
+        archive: Archive = open_archive(folder, shard) if folder else MemoryArchive(goes_back=False)
         return BillStage(shard, self.bill, archive, state)
 
     def build_control(self, shard: int, state: Any) -> ControlStage:
