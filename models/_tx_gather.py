@@ -56,7 +56,7 @@ class Gathered:
             self.registers.track(evse, True)
 
     def changed(self, evse: int, by: Key | None = None) -> None:
-        """Note that the transactions of an EVSE have something new to look at, other than the one it is `by`."""
+        """Note that the transactions of an EVSE have something new to look at, but the one it is `by`."""
         count = self._changes.get(evse, 0)
         self._changes[evse] = count + 1
         if by is not None and (looked := self._looked.get(by)) is not None and looked[0] == count:

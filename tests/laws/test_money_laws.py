@@ -13,9 +13,13 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from models._tx_gather import Gathered
+from models._tx_schedule import Key
+from models._tx_state import Tx
 from models.cashier import BillingPlan, Place
 from models.dynamic import Biller
 from models.energy import MemoryArchive
@@ -156,3 +160,48 @@ def test_energy_is_billed_once_or_waits_for_a_person_and_nothing_is_lost(
     again = billed(log.log, tuple(cuts))
     assert [cdr.body.encode() for cdr in again.cdrs] == [cdr.body.encode() for cdr in got.cdrs]
     assert again.sessions == got.sessions
+
+
+def muddled(seed: int) -> TxLog:
+    """Return what two connectors of one EVSE tell, much of it late, without registers or not at all."""
+    rng = random.Random(seed)
+    log, meters = TxLog(boot=1), ["m1", "m2"]
+    log.birth()
+
+    def later(t: int) -> int:
+        return t + rng.choice((0, 0, 0, rng.randrange(3 * HOUR)))
+
+    for t in range(MINUTE, 12 * HOUR, 4 * MINUTE):
+        together = t - t % HOUR + HOUR  # an hour's readings in one go
+        if rng.random() < 0.6:
+            log.read(t, 500_000 + t * 5 / MINUTE, at=together if t // HOUR % 3 else later(t))
+    for i in range(10):
+        begin = rng.randrange(11 * HOUR)
+        end, conn, tx = begin + rng.randrange(MINUTE, 2 * HOUR), rng.choice((1, 2)), f"t{i}"
+        told = [("Started", begin), ("Updated", (begin + end) // 2), ("Ended", end)]
+        for kind, t in told:
+            wh = rng.choice((None, 0, 500_000 + t * 5 / MINUTE, 500_000 + t * 5 / MINUTE))
+            if rng.random() < 0.8:
+                log.tx(t, kind, wh, tx=tx, at=later(t), conn=conn)
+        log.status(begin, "Occupied", conn=conn, at=later(begin))
+        log.status(end, "Available", conn=conn, at=later(end))
+        if rng.random() < 0.1:
+            log.birth(begin, serial=rng.choice(meters))
+    log.until(16 * HOUR)
+    return log
+
+
+def _always(self: Gathered, key: Key, tx: Tx, seldom: Any = Gathered.look_aside) -> None:
+    self._looked.clear()
+    seldom(self, key, tx)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_is_looked_at_only_when_it_is_new_is_never_missed(seed: int) -> None:
+    log = muddled(seed)
+    got = billed(log)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Gathered, "look_aside", _always)
+        wanted = billed(log)
+    assert got.sessions == wanted.sessions
+    assert got.cdrs == wanted.cdrs

@@ -76,6 +76,28 @@ def test_what_no_saved_state_needs_goes_and_not_before(archive: Archive) -> None
     assert revisions(archive, 1) == {13: 1}
 
 
+def test_where_nobody_goes_back_what_cannot_change_goes_at_once() -> None:
+    archive = MemoryArchive(goes_back=False)
+    put(archive, row(1, 11, 1), row(1, 12, 1), row(2, 11, 1))
+    put(archive, row(1, 13, 1), row(1, 12, 2), keep_from=12)
+    assert revisions(archive, 1) == {12: 2, 13: 1}
+    assert revisions(archive, 2) == {11: 1}
+    put(archive, row(1, 14, 1), keep_from=15)
+    assert revisions(archive, 1) == {}
+
+
+def test_where_nobody_goes_back_the_intervals_are_the_same() -> None:
+    rng = random.Random(12)
+    readings = {evse: counting(rng, 150) for evse in range(2)}
+    messages = deliver(rng, readings, "backlog") + deliver(rng, readings, "unbounded")[:40]
+    devices, batches = fleet(2), Orderer()
+    cuts = [batches.batch(part) for part in cut(messages, [9] * len(messages))]
+    config = EnergyConfig(late_quarters=30)
+    meters = [EnergyMeter(config, MemoryArchive(goes_back=goes_back)) for goes_back in (True, False)]
+    one, other = [[meter.process(*batch, devices) for batch in cuts] for meter in meters]
+    assert one == other
+
+
 def test_what_was_flushed_outlives_the_process_and_nothing_else(tmp_path: Path) -> None:
     with open_archive(tmp_path, 0) as first:
         put(first, row(1, 11, 1))
