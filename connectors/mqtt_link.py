@@ -329,7 +329,7 @@ class Link(ABC):
 
     def _subscribed(self, codes: list[int]) -> None:
         """Judge the broker's answer to our SUBSCRIBE; refused filters are asked for again later."""
-        refused = [f for f, code in zip(self.settings.subscriptions, codes, strict=False) if code >= 0x80]
+        refused = [f for f, code in zip(self.settings.filters, codes, strict=False) if code >= 0x80]
         if not refused:
             return
         name, check = reason_text(max(codes))

@@ -43,6 +43,9 @@ class MqttSettings:
         ``5`` or ``3.1.1``.
     filters : tuple of str
         MQTT topic filters to subscribe to, without ``$share``.
+    share_group : str
+        Of a shared subscription. Whoever may connect and knows it can join, and the broker then gives him,
+        or drops, his part of the messages: no access list of mosquitto 2.0 judges a subscription.
     session_expiry_s : int
         How long an MQTT 5 broker keeps the session; in 3.1.1 the broker decides.
     receive_maximum : int

@@ -44,6 +44,8 @@ from .config_plugins import build_configs, check, did_you_mean
 from .config_reactions import ReactionsSection
 
 PREFIX = "CHARGESTREAM_"
+#: Random letters that nobody guesses.
+_SAFE_GROUP = 16
 
 
 class Config(sections.Section):
@@ -280,6 +282,12 @@ def warnings(config: Config, env: Mapping[str, str]) -> list[str]:
         for name in Config.model_fields
         if f"{PREFIX}{name}".upper() in env and name != "routes"
     ]
+    group = config.mqtt.share_group.reveal()
+    if group and len(group) < _SAFE_GROUP:
+        found.append(
+            f"[mqtt] share_group of {len(group)} characters can be guessed, and a station that joins the group"
+            f" takes messages away; use {_SAFE_GROUP} random ones or more"
+        )
     local = {"127.0.0.1", "localhost", "::1"}
     if config.mqtt.password and not config.mqtt.tls_enabled and config.mqtt.host not in local:
         found.append(f"[mqtt] the password travels to {config.mqtt.host} without TLS")

@@ -19,6 +19,7 @@ from models.topics import OPERATOR_SITE, ROOT, Route
 
 DETECTORS = "models.detectors"
 DIALECTS = "pipeline.dialects"
+_GROUP = re.compile(r"[^+#/\x00]{0,64}")
 
 
 def clash(key: str, expected: str) -> PydanticCustomError:
@@ -105,10 +106,9 @@ class MqttSection(Section):
         le=65_535,
         description="Messages in flight before the broker waits for acknowledgements (MQTT 5).",
     )
-    share_group: str = Field(
-        "",
-        pattern=r"^[^+#/\x00]{0,64}$",
-        description="Shared-subscription group of several receivers; empty: none.",
+    share_group: SecretValue = Field(
+        Secret(),
+        description="Shared-subscription group of several receivers, a secret: who joins takes messages away.",
     )
     receivers: int = Field(1, ge=1, le=32, description="Receiver processes; more than one need share_group.")
     max_payload_bytes: int = Field(
@@ -124,6 +124,8 @@ class MqttSection(Section):
     def _check(self) -> Self:
         if self.reconnect_max_s < self.reconnect_min_s:
             raise clash("reconnect_max_s", f"at least reconnect_min_s = {self.reconnect_min_s:g}")
+        if not _GROUP.fullmatch(self.share_group.reveal()):
+            raise clash("share_group", "at most 64 characters without + # and /")
         if self.receivers > 1 and not self.share_group:
             raise clash("share_group", f"a group name, because receivers = {self.receivers}")
         if bool(self.tls_cert_file) != bool(self.tls_key_file):

@@ -59,6 +59,7 @@ class Obedient:
         self.running: str | None = None
         self.done: list[tuple[str, str]] = []
         self._answers: dict[str, dict[str, Any]] = {}
+        self._expires_ms: dict[str, int] = {}  # of what was carried out
         self._out: list[tuple[int, int, Said]] = []
         self._count = 0
         self._resetting = False
@@ -75,17 +76,26 @@ class Obedient:
         known = None if self.manners.forgetful else self._answers.get(cmd_id)
         if known is not None:
             self._answer(cmd_id, known, now_ms)
-        elif now_ms >= int(command["expires"]) and not self.manners.forgetful:
+        elif self.clock_ms(now_ms) >= int(command["expires"]) and not self.manners.forgetful:
             self._answer(cmd_id, {"status": "Expired"}, now_ms)
         elif self.manners.reject:
             self._answer(cmd_id, {"status": "Rejected", "statusInfo": {"reasonCode": "NotEnabled"}}, now_ms)
         else:
             answer = self._carry_out(str(command["action"]), command["payload"], now_ms)
             self.done.append((cmd_id, str(command["action"])))
-            self._answers[cmd_id] = answer
-            while len(self._answers) > _REMEMBERED:
-                del self._answers[next(iter(self._answers))]
+            self._answers[cmd_id], self._expires_ms[cmd_id] = answer, int(command["expires"])
+            self._forget(now_ms)
             self._answer(cmd_id, answer, now_ms)
+
+    def clock_ms(self, now_ms: int) -> int:
+        """Return what the station's own clock says, by which it judges whether a command has expired."""
+        return now_ms
+
+    def _forget(self, now_ms: int) -> None:
+        """Forget old commands, but none that could still be repeated in time: it would be done twice."""
+        for cmd_id in list(self._answers)[: max(0, len(self._answers) - _REMEMBERED)]:
+            if self.clock_ms(now_ms) >= self._expires_ms[cmd_id]:
+                del self._answers[cmd_id], self._expires_ms[cmd_id]
 
     def _answer(self, cmd_id: str, answer: dict[str, Any], now_ms: int) -> None:
         rng = self.rng

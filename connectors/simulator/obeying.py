@@ -79,6 +79,10 @@ class FleetStation(Obedient):
         self._behind = topology.nodes[self._node].gateway
         super().__init__(station, topology.nodes[self._node].fw, manners, rng)
 
+    def clock_ms(self, now_ms: int) -> int:
+        """Return what the clock of the station's node says."""
+        return self._fleet.wire.local_ms(self._node, now_ms)
+
     @property
     def running(self) -> str | None:
         """The first transaction that runs."""

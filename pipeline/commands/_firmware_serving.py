@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import logging
 import signal
 import threading
@@ -41,6 +42,12 @@ def _secrets(config: Config) -> list[Secret]:
     for secret in found:
         check_secret(secret)
     return found
+
+
+def _group(config: Config) -> str:
+    """Return the group of all servers of chunks: a station that could guess it would take requests away."""
+    secret = config.firmware.url_secret.reveal().encode()
+    return f"{config.service.instance}-{hmac.new(secret, b'chunks', 'sha256').hexdigest()[:32]}"
 
 
 def _pace(config: Config) -> TokenBucket:
@@ -170,7 +177,7 @@ def serve_chunks(path: Path | None) -> int:
     settings = dataclasses.replace(
         mqtt_settings(config, "-chunks"),
         filters=(REQUESTS,),
-        share_group=f"{config.service.instance}-chunks" if config.mqtt.protocol_version == "5" else "",
+        share_group=_group(config) if config.mqtt.protocol_version == "5" else "",
     )
     settings.tls_context()
     teller = _teller(config, "-chunks-shed")

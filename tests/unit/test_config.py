@@ -211,6 +211,7 @@ SECRET_SETTINGS = [str(k[0]) + "." + str(k[1]) for k, f in walk(config.Config) i
 def test_secrets_are_the_fields_that_sound_like_it() -> None:
     expected = [
         "mqtt.password",
+        "mqtt.share_group",
         "influx.token",
         "ledger.password",
         "firmware.url_secret",

@@ -49,6 +49,35 @@ def test_what_has_expired_is_refused_also_when_it_is_repeated() -> None:
     assert one.done == []
 
 
+def test_a_recorded_command_sent_again_is_not_done_again_whatever_was_changed_about_it() -> None:
+    """After a reboot, after it expired, with a new expiry, and after many others."""
+    one = station()
+    one.receive(command(), T0)
+    assert words(hear(one)) == ["Accepted", "False", "True"]
+    for number in range(300):
+        one.receive(command("TriggerMessage", f"other {number}", requestedMessage="Heartbeat"), T0 + 30_000)
+    for repeated, at in ((command(), 40_000), (command(expires_s=86_400), 50_000), (command(), 70_000)):
+        one.receive(repeated, T0 + at)
+    hear(one, 700)
+    assert [name for name, action in one.done if action == "Reset"] == ["c1"]
+    one.receive(command(id_="never seen"), T0 + 60_000)
+    assert words(hear(one, 800)) == ["Expired"]
+    assert len(one.done) == 301
+
+
+def test_a_wrong_clock_judges_the_expiry_and_still_nothing_is_done_twice() -> None:
+    for ahead_s, said in ((3_600, "Expired"), (-3_600, "Accepted")):
+        one = station()
+        one.clock_ms = lambda now_ms, ahead_s=ahead_s: now_ms + 1000 * ahead_s  # type: ignore[method-assign, misc]
+        for number in range(300):
+            trigger = command("TriggerMessage", f"c{number}", requestedMessage="Heartbeat")
+            one.receive(trigger, T0 + 120_000)
+            one.receive(trigger, T0 + 120_000)
+        one.receive(command("TriggerMessage", "c0", requestedMessage="Heartbeat"), T0 + 130_000)
+        assert set(words(hear(one))) == {said}
+        assert len(one.done) == (300 if said == "Accepted" else 0)
+
+
 @pytest.mark.parametrize(
     ("manners", "said", "done"),
     [
