@@ -23,6 +23,7 @@ from connectors.broker import MosquittoBroker
 from connectors.cursors import Cursors, cursors_path
 from connectors.journal import JournalWriter
 from connectors.mqtt_settings import MqttSettings
+from models.secret import Secret
 
 from . import config_sections as sections
 from .config import Config
@@ -52,7 +53,7 @@ def config_for(
                 "port": port,
                 "client": client,
                 "receivers": receivers,
-                "share_group": name if receivers > 1 else "",
+                "share_group": Secret(name if receivers > 1 else ""),
                 "protocol_version": version,
                 "receive_maximum": window,
             }

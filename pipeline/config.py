@@ -285,8 +285,8 @@ def warnings(config: Config, env: Mapping[str, str]) -> list[str]:
     group = config.mqtt.share_group.reveal()
     if group and len(group) < _SAFE_GROUP:
         found.append(
-            f"[mqtt] share_group of {len(group)} characters can be guessed, and a station that joins the group"
-            f" takes messages away; use {_SAFE_GROUP} random ones or more"
+            f"[mqtt] share_group of {len(group)} characters can be guessed, and a station that joins the"
+            f" group takes messages away; use {_SAFE_GROUP} random ones or more"
         )
     local = {"127.0.0.1", "localhost", "::1"}
     if config.mqtt.password and not config.mqtt.tls_enabled and config.mqtt.host not in local:

@@ -9,10 +9,9 @@ from pydantic import Field, model_validator
 
 from models.reactions import Rule, RuleBook, Step
 
-from .config_sections import Section, clash
+from .config_sections import Section, Texts, clash
 
 _NAME = re.compile(r"[a-z0-9_-]{1,40}")
-Texts = Annotated[tuple[str, ...], Field(strict=False)]
 
 
 class ReactionStep(Section):

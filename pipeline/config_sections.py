@@ -36,6 +36,7 @@ class _SecretSchema:
 
 
 SecretValue = Annotated[Secret, _SecretSchema]
+Texts = Annotated[tuple[str, ...], Field(strict=False)]
 
 
 class Section(BaseModel):
@@ -108,7 +109,7 @@ class MqttSection(Section):
     )
     share_group: SecretValue = Field(
         Secret(),
-        description="Shared-subscription group of several receivers, a secret: who joins takes messages away.",
+        description="Shared-subscription group of several receivers, secret: who joins takes messages away.",
     )
     receivers: int = Field(1, ge=1, le=32, description="Receiver processes; more than one need share_group.")
     max_payload_bytes: int = Field(
@@ -275,7 +276,7 @@ class FlowSection(Section):
     latest_every_s: float = Field(
         2.0, ge=0, le=3600, description="The newest reading of an EVSE reaches the page at most this often."
     )
-    cluster_addresses: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+    cluster_addresses: Texts = Field(
         (),
         max_length=256,
         description="host:port of each process of a Bytewax cluster; empty: independent workers.",
@@ -364,6 +365,12 @@ class ApiSection(Section):
         20.0, ge=0.01, le=100_000, description="Requests of one token each second, in the long run."
     )
     burst: int = Field(100, ge=1, le=1_000_000, description="Requests of one token at once.")
+    names: Texts = Field(
+        (), description="Host names by which it is asked for through a proxy; also that of ocpi.public_url."
+    )
+    trusted_proxies: Texts = Field(
+        ("127.0.0.1", "::1"), description="Whose X-Forwarded-For says the caller's address; nobody else's."
+    )
 
 
 class PublishSection(Section):

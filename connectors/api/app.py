@@ -36,6 +36,7 @@ from .commands import add_commands
 from .console import add_console
 from .desk import Desk
 from .findings import add_findings
+from .here import KnownNames
 from .load import Load
 from .load_page import LoadPage
 from .metrics import HealthCollector
@@ -52,7 +53,8 @@ _HEADERS: Final = {
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    # Not no-referrer: the Origin of our own forms would be null then, like that of anybody's.
+    "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
 _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -128,8 +130,7 @@ def create_app(
         redoc_url=None,
         openapi_url="/api/openapi.json",
     )
-    app.add_middleware(GZipMiddleware, minimum_size=_COMPRESS_BYTES, compresslevel=3)
-    app.add_middleware(_SafeHeaders)
+    _add_middleware(app, settings)
     limit = RateLimit(settings.rate_per_s, settings.burst)
     strangers = RateLimit(settings.strangers_per_s, settings.strangers_burst)
     gate = Gate(reader, limit, strangers)
@@ -158,6 +159,13 @@ def create_app(
         return PlainTextResponse(str(error), status_code=503)
 
     return app
+
+
+def _add_middleware(app: FastAPI, settings: ApiSettings) -> None:
+    app.add_middleware(GZipMiddleware, minimum_size=_COMPRESS_BYTES, compresslevel=3)
+    if settings.names is not None:
+        app.add_middleware(KnownNames, names=settings.names)
+    app.add_middleware(_SafeHeaders)
 
 
 def _add_images(app: FastAPI, page: Page, settings: ApiSettings) -> None:

@@ -16,7 +16,8 @@ from pydantic import BaseModel
 from connectors.billing_reader import BillingReader
 from connectors.billing_writer import Caller, any_token, find_caller
 
-from .forms import from_here, refuse_foreign
+from .forms import refuse_foreign
+from .here import from_here
 
 _MOST_KEYS: Final = 10_000
 
@@ -122,8 +123,9 @@ class Gate:
                     return NOBODY
                 raise HTTPException(
                     403,
-                    "there are no tokens yet, so only this machine itself (http://127.0.0.1) may change"
-                    f" anything: chargestream token create NAME --scope {' '.join(scopes)}",
+                    "there are no tokens yet, so only the user that runs this service may change anything, at"
+                    " this machine itself (http://127.0.0.1) and through no proxy. Make one:"
+                    f" chargestream token create NAME --scope {' '.join(scopes)}",
                 )
             return allowed(request, given)
 

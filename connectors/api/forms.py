@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -37,33 +36,11 @@ def token_in(form: dict[str, str]) -> HTTPAuthorizationCredentials | None:
 
 def refuse_foreign(request: Request) -> None:
     """Refuse what a page of another origin sends: the reader's browser would carry it out unasked."""
-    site = request.headers.get("sec-fetch-site")
-    origin = request.headers.get("origin")
-    if site is None:  # no browser of today: its Origin, if it sends one
-        foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
-    else:  # no page can forge it; of our own forms the Origin is null, for they send no referrer
-        foreign = site not in {"same-origin", "none"}
-        foreign = foreign or (
-            origin not in {None, "null"} and urlsplit(str(origin)).netloc != request.headers.get("host")
+    site, origin, host = (request.headers.get(name) for name in ("sec-fetch-site", "origin", "host"))
+    # No page can forge either. Browsers tell the site to https and loopback only, the origin always.
+    if site not in {None, "same-origin", "none"} or (origin is not None and urlsplit(origin).netloc != host):
+        raise HTTPException(
+            403,
+            f"this request comes from another page ({origin or site}), not from one of {host}; if a proxy is"
+            " between, it must pass on the name that was asked for: proxy_set_header Host $http_host (nginx)",
         )
-    if foreign:
-        raise HTTPException(403, "this request comes from another page")
-
-
-def from_here(request: Request) -> bool:
-    """Return whether a request comes from this very machine and was meant for it.
-
-    The address must be a loopback one, and so must the name that was asked for: a name of somebody else's
-    that he lets point to 127.0.0.1 would make his page one of ours.
-    """
-    host = request.url.hostname or ""
-    return _loopback(request.client.host if request.client else "") and (
-        host == "localhost" or _loopback(host)
-    )
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -51,6 +51,8 @@ class ApiSettings:
         Requests without a valid token, of one address.
     views : ViewSettings, optional
         What pages of their own are told; None: nothing.
+    names : tuple of str, optional
+        Host names to answer to, beside localhost and bare addresses; None: to all.
     images : FirmwareStore, optional
         The images that are shown; without it there is no page of them.
     """
@@ -62,3 +64,4 @@ class ApiSettings:
     ocpi: OcpiSettings | None = None
     views: ViewSettings | None = None
     images: FirmwareStore | None = None
+    names: tuple[str, ...] | None = None

@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
             lifespan="on",
             server_header=False,
             timeout_graceful_shutdown=_FINISH_S,
+            forwarded_allow_ips=list(config.api.trusted_proxies),
         )
     )
 
@@ -92,7 +93,20 @@ def settings(config: Config) -> ApiSettings:
         views=views(config),
         ocpi=ocpi if own.enabled else None,
         images=images,
+        names=names(config),
     )
+
+
+def names(config: Config) -> tuple[str, ...] | None:
+    """Return the host names to answer to; None: all, as everybody on the network was let in."""
+    from urllib.parse import urlsplit
+
+    from connectors.api.here import is_local_name
+
+    if not config.api.names and not is_local_name(config.api.host):
+        return None
+    public = urlsplit(config.ocpi.public_url).hostname
+    return (*config.api.names, public) if public else config.api.names
 
 
 def views(config: Config) -> ViewSettings:

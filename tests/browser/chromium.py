@@ -139,7 +139,7 @@ class Tab:
 
 
 @contextmanager
-def chromium(binary: Path, profile: Path) -> Iterator[Tab]:
+def chromium(binary: Path, profile: Path, *flags: str) -> Iterator[Tab]:
     """Yield a tab of a fresh browser; ends the browser afterwards.
 
     Parameters
@@ -147,6 +147,8 @@ def chromium(binary: Path, profile: Path) -> Iterator[Tab]:
     binary : Path
     profile : Path
         Folder for its data; has to be empty or not there.
+    *flags : str
+        More of its command line.
     """
     command_read, command_write = os.pipe()
     answer_read, answer_write = os.pipe()
@@ -161,7 +163,7 @@ def chromium(binary: Path, profile: Path) -> Iterator[Tab]:
 
     with (profile.parent / f"{profile.name}.log").open("wb") as log:
         process = subprocess.Popen(
-            [str(binary), *_FLAGS, f"--user-data-dir={profile}"],
+            [str(binary), *_FLAGS, *flags, f"--user-data-dir={profile}"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=wire, close_fds=False,
         )  # fmt: skip
     os.close(command_read)

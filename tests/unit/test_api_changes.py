@@ -19,6 +19,7 @@ from connectors.billing_writer import SCOPES, BillingWriter
 from connectors.ledger import Ledger
 from connectors.mqtt_settings import MqttSettings
 
+pytestmark = pytest.mark.usefixtures("asked_in_memory")
 OURS = "127.0.0.1"
 #: Needs a token even while there are none: it moves stations or money.
 ALWAYS = {

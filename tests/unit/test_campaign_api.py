@@ -29,6 +29,7 @@ from tests.servers.ingesting import ingesting, journaled, settings, wait_for
 from .campaigning import NEW, Bench, plan
 
 #: The control shard's number.
+pytestmark = pytest.mark.usefixtures("asked_in_memory")
 SHARD = 16
 
 

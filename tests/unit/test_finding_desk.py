@@ -24,6 +24,7 @@ from tests.seeded import Fleet, Seeded, finding_id, seed
 from tests.servers import free_port, require
 from tests.servers.ingesting import ingesting, journaled, settings, wait_for
 
+pytestmark = pytest.mark.usefixtures("asked_in_memory")
 HOT = finding_id("cedar-office", "CE03", 1, "connector_over_temperature")
 
 

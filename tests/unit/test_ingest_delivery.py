@@ -14,6 +14,7 @@ from connectors.journal import JournalWriter
 from connectors.status import read_status
 from models.errors import StorageCorrupt
 from models.frame import OVERSIZE, OVERSIZE_PREFIX_BYTES, REDELIVERED, RETAINED, Frame
+from models.secret import Secret
 from models.topics import shard_of
 from tests.servers import require
 from tests.servers.ingesting import (
@@ -165,7 +166,7 @@ def test_retained_is_marked_and_not_only_because_it_was_published_so(
 
 @pytest.mark.parametrize("client", ["paho", "lean"])
 def test_two_receiver_processes_share(client: str, broker: MosquittoBroker, tmp_path: Path) -> None:
-    config = settings(tmp_path, broker.port, client=client, receivers=2, share_group="ingest")
+    config = settings(tmp_path, broker.port, client=client, receivers=2, share_group=Secret("ingest"))
     with ingesting(config) as ingest:
         wait_for(lambda: ingest.status()["connected"] == 2, "both connected", 30)
         send(broker.port, meter(0, 400))
