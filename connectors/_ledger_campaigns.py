@@ -6,10 +6,13 @@ import json
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import BigInteger, Column, Index, String, Table, Text, func, select
+from sqlalchemy import BigInteger, Column, Index, String, Table, Text, func, or_, select
 
+from models.campaign_outlook import FLYING
 from models.campaign_rows import CampaignRow, CampaignStationRow
 
+from . import _ledger_tables as t
+from ._ledger_billing import sessions
 from ._ledger_live import searched
 from ._ledger_tables import metadata
 
@@ -128,3 +131,51 @@ def stations_of(campaign: str, *, state: str = "", search: str = "") -> Any:
         query = query.where(c.state == state)
     words = [c.site, c.station, c.state, c.reason, c.fw]
     return searched(query, search, words).order_by(c.at_ms.desc(), c.site, c.station)
+
+
+def station_of(campaign: str, site: str, station: str) -> Any:
+    """Return the query for one station of a campaign."""
+    c = campaign_stations.c
+    return select(campaign_stations).where(c.campaign == campaign, c.site == site, c.station == station)
+
+
+def waiting_of(campaign: str) -> Any:
+    """Return the query for site and station of those whose wave is not open."""
+    c = campaign_stations.c
+    return select(c.site, c.station).where(c.campaign == campaign, c.state == "waiting")
+
+
+def mean_update_s(campaign: str) -> Any:
+    """Return the query for the mean time of updates that succeeded, from the request to the birth."""
+    c = campaign_stations.c
+    took = (c.ended_ms - c.asked_ms) / 1000.0
+    return select(func.avg(took)).where(
+        c.campaign == campaign, c.state == "succeeded", c.asked_ms.is_not(None)
+    )
+
+
+def identity_of(site: str, station: str) -> Any:
+    """Return the query for vendor, model and version of a station, by its inventory."""
+    c = t.devices.c
+    return select(c.vendor, c.model, c.fw).where(c.site == site, c.station == station).limit(1)
+
+
+def offline_since(site: str, station: str) -> Any:
+    """Return the query for the time since when a station, or the node it is, is offline."""
+    c = t.findings.c
+    here = or_(c.station == station, c.node == station)
+    opened = (c.code == "offline", c.state != "cleared", c.live)
+    return select(func.min(c.start)).where(*opened, c.site == site, here)
+
+
+def charging_since(site: str, station: str) -> Any:
+    """Return the query for the time since when a transaction runs at a station."""
+    c = sessions.c
+    return select(func.min(c.start_ms)).where(c.site == site, c.station == station, c.state == "open")
+
+
+def at_work_elsewhere(campaign: str, site: str, station: str) -> Any:
+    """Return the query for another campaign that has an update of a station under way."""
+    c = campaign_stations.c
+    own = (c.campaign != campaign, c.site == site, c.station == station)
+    return select(func.min(c.campaign)).where(*own, c.state.in_(FLYING))

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from models.campaign_outlook import Outlook, View, outlook, view_of, waves_of
+from models.campaign_why import Standing, why
+
 from . import _ledger_campaigns as c
 from .ledger_reader import LedgerReader
 
@@ -45,6 +48,32 @@ class CampaignReader(LedgerReader):
             query = c.stations_of(campaign, state=state, search=search).limit(limit)
             return [dict(row) for row in db.execute(query).mappings()]
 
+    def outlook(self, campaign: str, now_ms: int) -> Outlook | None:
+        """Return what is ahead of a campaign, None if there is none of this id."""
+        with self._connected() as db:
+            view = _view(db, campaign)
+        return None if view is None else outlook(view, now_ms)
+
+    def why(self, campaign: str, site: str, station: str, now_ms: int) -> Row | None:
+        """Return where a station stands in a campaign and ``why`` it does not run the version yet."""
+        with self._connected() as db:
+            view = _view(db, campaign)
+            if view is None:
+                return None
+            standing = _standing(db, campaign, site, station)
+        row = standing.row or {"campaign": campaign, "site": site, "station": station, "state": "not in it"}
+        return row | {"why": why(view, outlook(view, now_ms), standing, now_ms)}
+
+    def planned(self, campaign: str) -> Iterator[Row]:
+        """Yield all stations of a campaign by site and station, each with the wave it is in or will be in."""
+        with self._connected() as db:
+            view = _view(db, campaign)
+            if view is None:
+                return
+            waves = waves_of(view, _waiting(db, campaign))
+        for row in self.every_station(campaign):
+            yield row | {"planned_wave": waves.get((row["site"], row["station"]), row["wave"])}
+
     def every_station(self, campaign: str) -> Iterator[Row]:
         """Yield all stations of a campaign, by site and station."""
         t = c.campaign_stations.c
@@ -76,3 +105,34 @@ def _funnel(db: Any, campaign: str) -> Row:
         "all": total,
         "waves": [{"wave": wave, "states": states} for wave, states in sorted(waves.items())],
     }
+
+
+def _view(db: Any, campaign: str) -> View | None:
+    """Return a campaign for `models.campaign_outlook`, None if there is none of this id."""
+    row = db.execute(c.all_campaigns().where(c.campaigns.c.campaign == campaign)).mappings().first()
+    if row is None:
+        return None
+    changes = [c.plain(change) for change in db.execute(c.changes_of(campaign)).mappings()]
+    states = {int(wave["wave"]): wave["states"] for wave in _funnel(db, campaign)["waves"]}
+    plan = next(change["plan"] for change in changes if change["plan"] is not None)
+    update_s = db.execute(c.mean_update_s(campaign)).scalar()
+    return view_of(plan, row["state"], changes, states, None if update_s is None else float(update_s))
+
+
+def _waiting(db: Any, campaign: str) -> list[tuple[str, str]]:
+    return [(site, station) for site, station in db.execute(c.waiting_of(campaign))]
+
+
+def _standing(db: Any, campaign: str, site: str, station: str) -> Standing:
+    row = db.execute(c.station_of(campaign, site, station)).mappings().first()
+    known = db.execute(c.identity_of(site, station)).first()
+    return Standing(
+        site=site,
+        station=station,
+        row=None if row is None else dict(row),
+        **({} if known is None else dict(zip(("vendor", "model", "fw"), known, strict=True))),
+        offline_ms=db.execute(c.offline_since(site, station)).scalar(),
+        charging_ms=db.execute(c.charging_since(site, station)).scalar(),
+        elsewhere=db.execute(c.at_work_elsewhere(campaign, site, station)).scalar() or "",
+        waiting=_waiting(db, campaign) if row is not None and row["state"] == "waiting" else [],
+    )

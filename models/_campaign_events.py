@@ -8,7 +8,7 @@ from ._campaign_deadlines import car_left
 from ._campaign_fleet import Fleet
 from ._campaign_inputs import ChargingSeen, FirmwareSeen, ResultSeen, ShedSeen, WithdrawnSeen
 from ._campaign_run import REBOOT_GRACE_MS, Run
-from ._campaign_states import FIRMWARE, Event, Member, State, Step
+from ._campaign_states import FIRMWARE, JOINING, Event, Member, State, Step
 from ._firmware_versions import FirmwareError, version_key
 
 #: A firmware status without requestId that is older than the request by more than this is of another update.
@@ -38,7 +38,7 @@ def born(runs: Runs, run: Run, row: int, now_ms: int) -> None:
         members.step(row, step, now_ms, f"its birth reports {run.plan.image.version}")
         return
     version = run.fleet.words[run.fleet.fw[row]]
-    if state is Member.SKIPPED and run.state in (State.RUNNING, State.PAUSED):
+    if state is Member.SKIPPED and run.state in JOINING:
         run.admit_again(row, now_ms)
     elif state is Member.SUCCEEDED and run.state in (State.RUNNING, State.PAUSED):
         if not _busy_elsewhere(runs, run, row) and _went_back(run, row, version):

@@ -30,6 +30,11 @@ def request_id_of(campaign: str, site: str, station: str, attempt: int) -> int:
     return _digest(f"request/{campaign}/{attempt}", site, station) & 0x7FFF_FFFF
 
 
+def rank_of(campaign: str, site: str, station: str) -> int:
+    """Return what orders the stations of a campaign: a hash of the names, the same after every restart."""
+    return _digest(campaign, site, station)
+
+
 def _digest(what: str, site: str, station: str) -> int:
     text = "\0".join((what, site, station)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
@@ -89,7 +94,7 @@ class Members(Columns):
         self.room(len(self.fleet))
         self.state[row] = state
         self.before[row] = self.fleet.fw[row]
-        self.rank[row] = _digest(self.campaign, *self.fleet.names[row])
+        self.rank[row] = rank_of(self.campaign, *self.fleet.names[row])
         self._tell(row, now_ms, reason)
 
     def step(self, row: int, step: Step, now_ms: int, reason: str = "") -> bool:

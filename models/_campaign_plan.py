@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -18,6 +18,9 @@ from .units import MAX_STATION_TIME_MS
 _Name = Annotated[str, Meta(min_length=1, max_length=200)]
 _Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 _Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+#: Waves that are foreseen one by one.
+MOST_WAVES_SHOWN: Final = 500
+
 _Seconds = Annotated[int, Meta(ge=1, le=90 * 86_400)]
 
 
@@ -177,6 +180,23 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         else:
             wanted = math.ceil((taken + waiting) * (self.waves[wave].percent or 0.0) / 100.0) - taken
         return min(waiting, max(1, wanted))
+
+    def wave_sizes(self, waiting: int, wave: int = -1, last: int = 0, taken: int = 0) -> list[int]:
+        """Return the sizes of the waves after `wave`; the last of very many has what is left.
+
+        Parameters
+        ----------
+        waiting : int
+            Stations that are left.
+        wave, last, taken : int
+            Number and size of the wave that is open (-1: none), and stations in waves so far.
+        """
+        sizes: list[int] = []
+        while waiting and len(sizes) < MOST_WAVES_SHOWN - 1:
+            last = self.wave_size(wave + 1 + len(sizes), last, taken, waiting)
+            sizes.append(last)
+            taken, waiting = taken + last, waiting - last
+        return [*sizes, waiting] if waiting else sizes
 
 
 def back_plan(plan: Plan, name: str, by: str) -> Plan:

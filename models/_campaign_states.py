@@ -37,6 +37,9 @@ class Event(StrEnum):
 #: States that a campaign never leaves by itself.
 ENDED: Final = frozenset({State.FINISHED, State.ABORTED, State.ROLLED_BACK})
 
+#: States in which chosen stations join: before the approval too, so that whoever approves sees them.
+JOINING: Final = frozenset({State.WAITING_FOR_APPROVAL, State.APPROVED, State.RUNNING, State.PAUSED})
+
 _LEADS: Final[dict[tuple[State, Event], State]] = {
     (State.WAITING_FOR_APPROVAL, Event.APPROVE): State.APPROVED,
     (State.WAITING_FOR_APPROVAL, Event.ABORT): State.ABORTED,

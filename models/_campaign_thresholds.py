@@ -1,4 +1,4 @@
-"""When a wave is done, and when too much of it has failed."""
+"""When a wave is done, when too much of it has failed, and whom the waves would take in."""
 
 from __future__ import annotations
 
@@ -40,3 +40,13 @@ def wave_done(plan: Plan, members: Members, wave: int, waived: int) -> tuple[boo
     if (mask & ~members.ended()).any():
         return None, ""
     return False, f"{text}, {plan.success:.1%} wanted"
+
+
+def chosen_words(plan: Plan, members: Members) -> str:
+    """Return in words whom a campaign would update, and in which waves."""
+    counts = members.counts()
+    waiting, out = counts.get("waiting", 0), counts.get("skipped", 0)
+    sizes = plan.wave_sizes(waiting)
+    waves = ", ".join(f"{size:,}" for size in sizes[:8]) + (", …" if len(sizes) > 8 else "")
+    told = f"{waiting:,} stations would be updated" + (f" in waves of {waves}" if len(sizes) > 1 else "")
+    return told + (f", {out:,} are left out" if out else "")

@@ -38,7 +38,8 @@ from ._campaign_inputs import (
 )
 from ._campaign_plan import Plan, back_plan, read_plan
 from ._campaign_run import Run
-from ._campaign_states import ENDED, Event, Member, State
+from ._campaign_states import ENDED, JOINING, Event, Member, State, Step
+from ._campaign_thresholds import chosen_words
 from .campaign_rows import CampaignAsk, CampaignCancel, CampaignProgress, CampaignRow, CampaignStationRow
 from .errors import DecodeError, SnapshotError
 from .gate import HOUR_MS
@@ -183,7 +184,9 @@ class CampaignBook:
         for name, run in list(self.runs.items()):
             if run.state in ENDED and run.ended_ms < now_ms - _REMEMBER_MS:
                 del self.runs[name]
-        self._add(Run(plan, self.fleet, self._locate)).tell("create", now_ms, plan.by)
+        run = self._add(Run(plan, self.fleet, self._locate))
+        self._join_all(now_ms)
+        run.tell("create", now_ms, plan.by, chosen_words(plan, run.members))
 
     def _add(self, run: Run) -> Run:
         self.runs[run.plan.id] = run
@@ -201,7 +204,7 @@ class CampaignBook:
             run.approved_by = request.by
         elif event is Event.START:
             run.judged_from_ms = now_ms
-            self._join_all(now_ms)
+            self._choose_anew(run, now_ms)
         elif event is Event.RESUME:
             run.judged_from_ms, run.waived_wave = now_ms, run.wave
             if request.waive_gate:
@@ -209,6 +212,9 @@ class CampaignBook:
             elif run.gate is not None and run.soak_from_ms is not None:
                 run.gate, run.soak_from_ms = run.new_gate(now_ms), now_ms
         elif event is Event.ABORT:
+            if run.state is State.ABORTED:
+                for row in run.members.ordered(run.members.chosen(Member.WAITING)):
+                    run.members.step(int(row), Step.CANCEL, now_ms, "the campaign is aborted")
             child = self.runs.get(_rollback_id(run.plan.id))
             if child is not None and child.open:
                 child.turn(Event.ABORT, now_ms, request.by)
@@ -332,7 +338,7 @@ class CampaignBook:
         for run in self.runs.values():
             run.members.room(len(fleet))
             if run.members.state[row] == Member.NONE:
-                if run.state in (State.RUNNING, State.PAUSED) and not run.parent:
+                if run.state in JOINING and not run.parent:
                     self._join(run, row, now_ms)
             elif seen.online and seen.fw:
                 born(self.runs, run, row, now_ms)
@@ -341,11 +347,16 @@ class CampaignBook:
 
     def _join_all(self, now_ms: int) -> None:
         for run in self.runs.values():
-            if run.state in (State.RUNNING, State.PAUSED) and not run.parent:
-                for row in range(len(self.fleet)):
-                    run.members.room(len(self.fleet))
-                    if run.members.state[row] == Member.NONE:
-                        self._join(run, row, now_ms)
+            if run.state in JOINING and not run.parent:
+                for row in np.flatnonzero(run.members.states == Member.NONE).tolist():
+                    self._join(run, row, now_ms)
+
+    def _choose_anew(self, run: Run, now_ms: int) -> None:
+        """At the start: tags may have changed since the campaign was made."""
+        for row in run.members.ordered(run.members.chosen(Member.WAITING)):
+            if not self.fleet.fits(int(row), run.plan.target):
+                run.members.step(int(row), Step.SKIP, now_ms, "the target does not choose it any more")
+        self._join_all(now_ms)
 
     def _join(self, run: Run, row: int, now_ms: int) -> None:
         vendor, model, _ = self.fleet.identity(row)

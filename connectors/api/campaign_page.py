@@ -112,8 +112,13 @@ class CampaignPage:
             parts=PARTS,
             bar_width=BAR,
             gate=gate,
+            ahead=self._reader.outlook(campaign["campaign"], now_ms),
             failed=failed[:SHOWN_STATIONS],
             latest=self._reader.campaign_stations(campaign["campaign"], 20),
             possible=[(name, WORDS[name]) for name in POSSIBLE.get(campaign["state"], ())],
             now_ms=now_ms,
         )
+
+    def station(self, campaign: dict[str, Any], row: dict[str, Any], now_ms: int) -> str:
+        """Return the page of one station of a campaign: why it does not run the version yet."""
+        return self._page.fill("campaign_station.html", c=campaign, row=row, now_ms=now_ms)

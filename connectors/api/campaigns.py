@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from msgspec import to_builtins
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
@@ -28,6 +29,7 @@ _MOST_FAILED: Final = 10_000
 SCOPE: Final = "campaigns:write"
 APPROVE_SCOPE: Final = "campaigns:approve"
 
+PlaceName = Annotated[str, Path(min_length=1, max_length=255)]
 CampaignId = Annotated[str, Path(min_length=1, max_length=80)]
 State = Annotated[str, Query(max_length=40, description="Only stations in this state; empty: in any.")]
 Search = Annotated[str, Query(alias="q", max_length=200, description="Words that must all occur.")]
@@ -88,6 +90,12 @@ class Campaigns:
             raise HTTPException(404, "no such campaign")
         return found
 
+    def _why(self, campaign: str, site: str, station: str) -> dict[str, Any]:
+        found = self._reader.why(campaign, site, station, _now_ms())
+        if found is None:
+            raise HTTPException(404, "no such campaign")
+        return found
+
     def _add_reading(self, router: APIRouter) -> None:
         @router.get("/api/v1/campaigns")
         def campaigns(limit: Annotated[int, Query(ge=1, le=1000)] = 200) -> list[dict[str, Any]]:
@@ -109,6 +117,18 @@ class Campaigns:
             """Return stations of a campaign, those that changed last first."""
             self._known(campaign)
             return self._reader.campaign_stations(campaign, limit, state=state, search=search)
+
+        @router.get("/api/v1/campaigns/{campaign}/outlook")
+        def ahead(campaign: CampaignId) -> dict[str, Any]:
+            """Return the waves to come, when each may begin at the earliest, and when all may end."""
+            self._known(campaign)
+            found: dict[str, Any] = to_builtins(self._reader.outlook(campaign, _now_ms()))
+            return found
+
+        @router.get("/api/v1/campaigns/{campaign}/stations/{site}/{station}")
+        def one_station(campaign: CampaignId, site: PlaceName, station: PlaceName) -> dict[str, Any]:
+            """Return where a station stands, and ``why`` it does not run the version yet."""
+            return self._why(campaign, site, station)
 
         @router.get("/api/v1/campaigns/{campaign}/report.csv")
         def table(campaign: CampaignId) -> Response:
@@ -176,6 +196,14 @@ class Campaigns:
         @router.get("/campaigns/{campaign}", include_in_schema=False)
         def one(campaign: CampaignId) -> Response:
             return HTMLResponse(self._page.shown("campaign.html", self._known(campaign), _now_ms()))
+
+        @router.get("/campaigns/{campaign}/station", include_in_schema=False)
+        def asked(campaign: CampaignId, place: Annotated[str, Query(max_length=600)]) -> Response:
+            """Show why one station is not updated yet; ``place`` is ``site/station``."""
+            site, _, station = place.strip().partition("/")
+            row = self._why(campaign, site, station)
+            found = self._known(campaign)
+            return HTMLResponse(self._page.station(found, row, _now_ms()))
 
         @router.get("/campaigns/{campaign}/live", include_in_schema=False)
         def one_live(campaign: CampaignId) -> Response:

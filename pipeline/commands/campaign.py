@@ -21,6 +21,7 @@ _ACTIONS: Final = {
     "abort": "ask no further station, for good",
     "rollback": "bring updated stations back to the previous image",
 }
+_READING: Final = ("list", "status", "stations", "outlook", "why", "report")
 #: States of stations in the order of their way.
 _ORDER: Final = (
     "waiting", "due", "requested", "accepted", "downloading", "downloaded", "installing", "installed",
@@ -51,11 +52,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     stations = actions.add_parser("stations", help="its stations, those that changed last first")
     stations.add_argument("--state", default="", choices=("", *_ORDER))
     stations.add_argument("--limit", metavar="N", type=count, default=100, help="at most so many (100)")
+    ahead = actions.add_parser("outlook", help="waves to come, when each may begin, and when it may end")
+    ahead.add_argument(
+        "--stations", action="store_true", help="every station with its wave, or why it has none"
+    )
+    reasons = actions.add_parser("why", help="why a station does not run the version yet")
     report = actions.add_parser("report", help="write what became of it as CSV and HTML")
     report.add_argument("--out", metavar="DIR", type=Path, required=True)
-    for one in (status, stations, report):
+    for one in (status, stations, ahead, reasons, report):
         one.add_argument("campaign", help="its id")
-    for name in ("list", "status", "stations"):
+    reasons.add_argument("station", metavar="SITE/STATION")
+    for name in ("list", "status", "stations", "outlook", "why"):
         actions.choices[name].add_argument("--json", action="store_true", help="one JSON object a line")
     for one in actions.choices.values():
         one.add_argument("--config", metavar="FILE", type=Path, help="TOML file; without it the defaults")
@@ -72,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{args.plan}: complete")
         return 0
     config = configuration.load(args.config, os.environ)
-    if args.action in ("list", "status", "stations", "report"):
+    if args.action in _READING:
         _read(args, config)
     else:
         _ask(args, config)
@@ -134,6 +141,8 @@ def _image(name: str, config: Any) -> dict[str, Any]:
 
 
 def _read(args: argparse.Namespace, config: Any) -> None:
+    import msgspec
+
     from connectors.campaign_reader import CampaignReader
     from models.errors import ConfigError
 
@@ -148,7 +157,13 @@ def _read(args: argparse.Namespace, config: Any) -> None:
                 f"the ledger has no campaign {args.campaign!r}; chargestream campaign list has all"
             )
         if args.action == "status":
-            print(json.dumps(found) if args.json else _status(found))
+            ahead = reader.outlook(args.campaign, _now_ms())
+            told = found | {"outlook": msgspec.to_builtins(ahead)}
+            print(json.dumps(told) if args.json else f"{_status(found)}\n{_ends(ahead)}")
+        elif args.action == "outlook":
+            _outlook(reader, args)
+        elif args.action == "why":
+            _why(reader, args)
         elif args.action == "stations":
             for row in reader.campaign_stations(args.campaign, args.limit, state=args.state):
                 print(json.dumps(row) if args.json else _station(row))
@@ -159,6 +174,58 @@ def _read(args: argparse.Namespace, config: Any) -> None:
                 print(path)
     finally:
         reader.close()
+
+
+def _outlook(reader: Any, args: argparse.Namespace) -> None:
+    import msgspec
+
+    if args.stations:
+        for row in reader.planned(args.campaign):
+            print(json.dumps(row) if args.json else _planned(row))
+        return
+    ahead = reader.outlook(args.campaign, _now_ms())
+    if args.json:
+        print(msgspec.json.encode(ahead).decode())
+        return
+    for wave in ahead.waves:
+        opens = "unknown: its windows open too seldom" if wave.opens_ms is None else _utc(wave.opens_ms)
+        print(f"wave {wave.wave + 1:<4} {wave.stations:>9,} stations  not before {opens}")
+    print(_ends(ahead))
+
+
+def _planned(row: dict[str, Any]) -> str:
+    wave = f"wave {row['planned_wave'] + 1}" if row["planned_wave"] >= 0 else ""
+    place = f"{row['site']}/{row['station']}"
+    return f"{place:<32} {wave:<9} {row['state']:<12} {row['fw']:<12} {row['reason']}"
+
+
+def _ends(ahead: Any) -> str:
+    """Return in words when a campaign may end."""
+    if not ahead.waves and ahead.ends_ms is None:
+        return "  nothing is ahead"
+    needs = f" if {ahead.needs} now" if ahead.needs else ""
+    ends = "unknown" if ahead.ends_ms is None else f"not before {_utc(ahead.ends_ms)}{needs}"
+    likely = "" if ahead.likely_ms is None else f", likely {_utc(ahead.likely_ms)} at the pace so far"
+    return f"  ends {ends}{likely}"
+
+
+def _why(reader: Any, args: argparse.Namespace) -> None:
+    from models.errors import ConfigError
+
+    site, _, station = args.station.partition("/")
+    if not station:
+        raise ConfigError(f"{args.station!r}: expected SITE/STATION")
+    found = reader.why(args.campaign, site, station, _now_ms())
+    if args.json:
+        print(json.dumps(found))
+        return
+    print(f"{args.station} {found['state']}")
+    for reason in found["why"]:
+        print(f"  {reason}")
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _list(reader: Any, as_json: bool) -> None:
