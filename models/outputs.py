@@ -183,11 +183,8 @@ class LateRow(msgspec.Struct, frozen=True, kw_only=True):
 
 class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
     """One transaction as it stands. Natural key: (site, station, transaction_id); a higher `revision`
-    replaces a lower one.
-
-    `body` is the line of ``sessions.jsonl``; the other fields are what is searched and summed. Unknown is
-    None, never 0.
-    """
+    replaces a lower one. `body` is the line of ``sessions.jsonl``; the other fields are what is searched and
+    summed. Unknown is None, never 0."""
 
     site: str
     station: str
@@ -285,9 +282,7 @@ class WearRow(msgspec.Struct, frozen=True, kw_only=True):
 
 class InspectionRow(msgspec.Struct, frozen=True, kw_only=True):
     """Work that somebody did at one EVSE (0: none of the station is known), with the wear of that moment.
-
-    Natural key: (inspection_id, evse); the first record stays. `at_ms` is when it was done.
-    """
+    Natural key: (inspection_id, evse); the first record stays. `at_ms` is when it was done."""
 
     inspection_id: str
     site: str
@@ -362,12 +357,9 @@ class CommandRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Publish(msgspec.Struct, frozen=True, kw_only=True):
-    """A message to be published over MQTT.
-
-    `until_ms` (epoch ms) is when it is void: it is not published later, and the broker is told when to drop
-    it (the message expiry of MQTT 5). `once`, if not empty, is a key: of all messages with one key at most
-    one is ever handed to the broker, also when that was lost on the way.
-    """
+    """A message to be published. `until_ms` (epoch ms): it is void from then on, and neither published nor
+    delivered (message expiry of MQTT 5). `once`, if not empty: of all messages with this key at most one is
+    ever handed to the broker, also when that was lost on the way."""
 
     topic: str
     payload: bytes
