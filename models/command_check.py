@@ -103,7 +103,7 @@ def answer_event(command: str, status: str, body: dict[str, Any]) -> tuple[Event
     """
     error = body.get("error")
     if error is not None:
-        return "error", f"the station could not do it: {_words(error)}"
+        return "error", f"the station could not do it: {_words(error) or 'it gave no reason'}"
     done, later, refused = COMMANDS.get(command, (_ACCEPTED, ("Scheduled",), _REJECTED))
     info = body.get("statusInfo")
     told = f"{status} ({_words(info)})" if info else status

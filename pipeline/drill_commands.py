@@ -1,14 +1,15 @@
-"""The commands drill: simulated stations in fast time, a broker that loses and repeats, killed workers.
+"""The commands drill: simulated stations in fast time, a broker that loses and repeats, killed processes.
 
 Everything but broker and clock is real: requests, answers and ticks go through a journal in memory into the
-order and control stages of each shard, and what those publish goes to the stations. The broker loses a share
-of messages for good, delivers others twice, and restarts; the workers are killed and go on from their last
-snapshot, which publishes again what they had published since.
+order and control stages of each shard, and what those publish goes through egress's sink, with its claims on
+disk, to the stations. The broker loses a share of messages for good, delivers others twice, and restarts. The
+workers are killed and go on from their last snapshot, which publishes again what they had published since;
+egress is killed between the broker and its own notes. A share of the stations speak OCPP-J and keep no ids:
+what reaches them twice they do twice.
 """
 
 from __future__ import annotations
 
-import heapq
 import json
 import pickle
 import random
@@ -19,9 +20,9 @@ from typing import Any, Final
 
 from connectors.simulator.manners import Manners
 from connectors.simulator.obey import Obedient, Said
+from connectors.simulator.ocpp_station import OcppStation
 from models.command_shorthand import spell_out
 from models.command_states import ENDED
-from models.command_types import command_id
 from models.frame import TICK_FLAG, Frame
 from models.outputs import CommandRow, Publish
 from models.sharding import Sharder
@@ -31,17 +32,27 @@ from models.units import NS_PER_MS
 from .config import Config
 from .control import ControlStage
 from .control_plan import control_plan
+from .drill_commands_egress import Egress, LossyBroker
+from .drill_commands_reckoning import Heard, reckon
 from .order import OrderConfig, OrderStage
 
 _T0_MS: Final = 1_780_000_000_000
 _STEP_MS: Final = 1000
 _SNAPSHOT_S: Final = 60
+#: The longest life of a command and some; and what is still listened to when all have ended.
+_LONGEST_S: Final = 2_000
+_LATE_S: Final = 180
 _WORDS: Final = (
     ("reset", ""), ("unlock", ""), ("inoperative", ""), ("operative", ""), ("start", "AB12"),
     ("limit", "16"), ("clear-limit", ""), ("trigger", "StatusNotification"),
 )  # fmt: skip
+_CONNECTOR_WORDS: Final = ("limit", "unlock", "start")
+#: Topics of stations, by the form of their dialect; the first of both is the one that they are told on.
+_TOPICS: Final = {"raw": "ocpp/{site}/{station}/{way}", "wrapped": "cs/{site}/{way}/{version}/{station}"}
+_ROUTES: Final = {"raw": "ocpp/{site}/{node}/{rest}", "wrapped": "cs/{site}/+/+/{node}"}
 
 Message = tuple[int, bytes, bytes, int]
+Place = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +66,11 @@ class CommandsOptions:
         Share of messages that never arrive, and of those that arrive twice.
     kills : int
         Times that the workers are killed.
+    naive : float
+        Share of stations that speak OCPP-J and keep no ids: 1.6 and 2.0.1 in turn, in the raw form with an
+        odd seed, in the wrapped form with an even one.
+    egress_kills : int
+        Times that egress is killed or its connection breaks, with a message in hand that may go once.
     """
 
     seed: int = 1
@@ -64,6 +80,13 @@ class CommandsOptions:
     loss: float = 0.05
     double: float = 0.05
     kills: int = 5
+    naive: float = 0.3
+    egress_kills: int = 12
+
+    @property
+    def form(self) -> str:
+        """The form of OCPP-J."""
+        return "raw" if self.seed % 2 else "wrapped"
 
 
 @dataclass
@@ -75,6 +98,14 @@ class _Shard:
     saved: bytes = b""
     since: list[tuple[int, Frame]] = field(default_factory=list)
     end: int = 0
+
+
+def _config(form: str) -> Config:
+    """Return a configuration with OCPP-J stations that we may talk to, and no central system beside us."""
+    routes = [{"pattern": route.pattern, "dialect": route.dialect} for route in Config().routes]
+    own = {"form": form, "commands": True, "answers": False}
+    ocpp = {"pattern": _ROUTES[form], "dialect": "ocpp_j"}
+    return Config.model_validate({"routes": [*routes, ocpp], "dialects": {"ocpp_j": own}})
 
 
 class CommandsDrill:
@@ -90,33 +121,42 @@ class CommandsDrill:
     def __init__(self, options: CommandsOptions, say: Callable[[str], None] = lambda _: None) -> None:
         self.options, self._say = options, say
         self._rng = random.Random(options.seed)
-        config = Config()
-        self._order = OrderConfig(tuple(config.topic_routes()))
+        config = _config(options.form)
+        self._order = OrderConfig(tuple(config.topic_routes()), config.dialect_options())
         self._plan = control_plan(config)
         self._sharder = Sharder(Router(config.topic_routes()), config.journal.shards)
         self._shards: dict[int, _Shard] = {}
-        self._stations: dict[tuple[str, str], Obedient] = {}
-        self._seq: Counter[tuple[str, str]] = Counter()
-        self._wire: list[tuple[int, int, str, bytes]] = []  # what the broker delivers, and when
-        self._sent = 0
-        self._restart_ms = (0, 0)
+        self._stations: dict[Place, Obedient] = {}
+        self._told_on: dict[str, Place] = {}  # topic -> station that listens there
+        self._seq: Counter[Place] = Counter()
         self._rows: dict[tuple[str, int], CommandRow] = {}
+        self._heard = Heard()
         self._wishes: list[tuple[int, dict[str, Any]]] = []
         self._counts: Counter[str] = Counter()
-        self._make()
+        span_ms = max(600_000, options.commands * 2_000)
+        self._make(span_ms)
+        middle = _T0_MS + span_ms // 2
+        self._broker = LossyBroker(self._rng, options.loss, options.double, (middle, middle + 20_000))
+        self._egress = Egress(self._broker, self._rng, say)
 
-    def _make(self) -> None:
+    def _make(self, span_ms: int) -> None:
         """Invent stations and wishes."""
         options, rng = self.options, self._rng
         manners = Manners(ignore=0.03, reject=0.05, twice=0.1, slow=0.1)
+        naive = round(options.naive * options.stations)
         for i in range(options.stations):
             place = (f"site{i % options.sites:02d}", f"s{i:04d}")
-            self._stations[place] = Obedient(place[1], "1.0.0", manners.of(rng), random.Random(rng.random()))
-        span_ms = max(600_000, options.commands * 2_000)
+            own, dice = manners.of(rng), random.Random(rng.random())
+            if i < naive:
+                version = "1.6" if i // options.sites % 2 else "2.0.1"
+                self._stations[place] = OcppStation(place[1], version, options.form, own, dice)
+            else:
+                self._stations[place] = Obedient(place[1], "1.0.0", own, dice)
+            self._told_on[self._topic(place, "out", "dn/cmd")] = place
         for i in range(options.commands):
             site, station = rng.choice(list(self._stations))
             word, value = rng.choice(_WORDS)
-            command, body = spell_out(word, 1 if word in ("limit", "unlock", "start") else None, value)
+            command, body = spell_out(word, 1 if word in _CONNECTOR_WORDS else None, value)
             wish = {
                 "id": f"wish-{i}",
                 "site": site,
@@ -129,73 +169,93 @@ class CommandsDrill:
             }
             self._wishes.append((_T0_MS + 5_000 + rng.randrange(span_ms), wish))
         self._wishes.sort(key=lambda item: (item[0], item[1]["id"]))
-        self._end_ms = self._wishes[-1][0] + 2_000_000
-        middle = _T0_MS + span_ms // 2
-        self._restart_ms = (middle, middle + 20_000)
+
+    def _topic(self, place: Place, way: str, native: str) -> str:
+        site, station = place
+        one = self._stations[place]
+        if not isinstance(one, OcppStation):
+            return f"evt/v1/{site}/{station}/{native}"
+        return _TOPICS[one.form].format(site=site, station=station, way=way, version=f"ocpp{one.version}")
 
     def run(self) -> dict[str, Any]:
         """Rehearse and return the figures."""
-        for (site, station), one in self._stations.items():
-            self._speak(site, station, one.birth(_T0_MS))
-        steps = range(_T0_MS, self._end_ms, _STEP_MS)
-        kills = sorted(self._rng.sample(range(60, len(steps) - 60), self.options.kills))
+        options = self.options
+        for place, one in self._stations.items():
+            self._speak(place, one.birth(_T0_MS))
+        last = (self._wishes[-1][0] - _T0_MS) // _STEP_MS
+        kills = sorted(self._rng.sample(range(60, last + 300), options.kills))
+        troubles = sorted(self._rng.choices(range(10, max(11, last - 60)), k=options.egress_kills))
         wishes = list(reversed(self._wishes))
-        for number, now_ms in enumerate(steps):
+        over = 0
+        for number in range(last + _LONGEST_S):
+            now_ms = _T0_MS + number * _STEP_MS
             if kills and number == kills[0]:
                 kills.pop(0)
                 self._kill(now_ms)
-            while wishes and wishes[-1][0] <= now_ms:
-                at_ms, wish = wishes.pop()
-                self._publish(at_ms, "evt/v1/_op/command", json.dumps(wish).encode(), lossless=True)
-            for (site, station), one in self._stations.items():
-                due = one.next_ms()
-                if due is not None and due <= now_ms:
-                    for said in one.step(now_ms):
-                        self._speak(site, station, said)
-            self._deliver(now_ms)
+            while troubles and number >= troubles[0]:
+                troubles.pop(0)
+                self._egress.expect_trouble()
+            self._step(now_ms, wishes)
             if number % _SNAPSHOT_S == 0:
                 self._snapshot()
+                over += number > last and not kills and self._all_ended()
+                if over > _LATE_S // _SNAPSHOT_S:
+                    break
+        self._egress.end()
         return self._reckon()
+
+    def _step(self, now_ms: int, wishes: list[tuple[int, dict[str, Any]]]) -> None:
+        """Let a second pass: people ask, stations speak, messages arrive, commands leave."""
+        while wishes and wishes[-1][0] <= now_ms:
+            at_ms, wish = wishes.pop()
+            asked = Publish(topic="evt/v1/_op/command", payload=json.dumps(wish).encode())
+            self._broker.take(at_ms, asked, lossless=True)
+        for place, one in self._stations.items():
+            due = one.next_ms()
+            if due is not None and due <= now_ms:
+                for said in one.step(now_ms):
+                    self._speak(place, said)
+        self._deliver(now_ms)
+        self._egress.drain(now_ms)
+
+    def _all_ended(self) -> bool:
+        last = {row.cmd_id: row.state for row in sorted(self._rows.values(), key=lambda row: row.change)}
+        return len(last) == len(self._wishes) and all(state in ENDED for state in last.values())
 
     # -- the broker --------------------------------------------------------------------------------
 
-    def _publish(self, at_ms: int, topic: str, payload: bytes, *, lossless: bool = False) -> None:
-        """Hand a message to the broker; some are lost, some come twice, none comes while it restarts."""
-        rng = self._rng
-        times = 1
-        if not lossless:
-            times = 0 if rng.random() < self.options.loss else 2 if rng.random() < self.options.double else 1
-            self._counts["lost"] += times == 0
-            self._counts["doubled"] += times == 2
-        for time in range(times):
-            arrival = at_ms + rng.randrange(5, 400) + time * rng.randrange(100, 5_000)
-            if self._restart_ms[0] <= arrival < self._restart_ms[1]:
-                arrival = self._restart_ms[1] + rng.randrange(10, 3_000)  # its sender repeats it then
-                self._counts["delayed"] += 1
-            self._sent += 1
-            heapq.heappush(self._wire, (arrival, self._sent, topic, payload))
-
-    def _speak(self, site: str, station: str, said: Said) -> None:
-        body = {"v": 1, "t": said.at_ms} | said.body
-        if said.kind != "conn":
-            one = self._stations[site, station]
-            self._seq[site, f"{station}/{one.boot}"] += 1
-            body |= {"boot": one.boot, "seq": self._seq[site, f"{station}/{one.boot}"]}
-        # births are retained: the broker has the last one whatever was lost
-        lossless = said.kind in ("conn", "tx")
-        topic = f"evt/v1/{site}/{station}/up/{said.kind}"
-        self._publish(said.at_ms, topic, json.dumps(body).encode(), lossless=lossless)
+    def _speak(self, place: Place, said: Said) -> None:
+        """Let a station say something: births are retained, so none is lost."""
+        one = self._stations[place]
+        if isinstance(one, OcppStation):
+            voice = one.voice(said)
+            if voice is None:
+                return
+            payload = voice
+        else:
+            body = {"v": 1, "t": said.at_ms} | said.body
+            if said.kind != "conn":
+                count = (place[0], f"{place[1]}/{one.boot}")
+                self._seq[count] += 1
+                body |= {"boot": one.boot, "seq": self._seq[count]}
+            payload = json.dumps(body).encode()
+        message = Publish(topic=self._topic(place, "in", f"up/{said.kind}"), payload=payload)
+        self._broker.take(said.at_ms, message, lossless=said.kind in ("conn", "tx"))
 
     def _deliver(self, now_ms: int) -> None:
         """Let arrive what is due: commands at stations, all else in the journal, with a tick."""
         arrived: list[Message] = []
-        while self._wire and self._wire[0][0] <= now_ms:
-            at_ms, _, topic, payload = heapq.heappop(self._wire)
-            if topic.endswith("/dn/cmd"):
-                _, _, site, node, *_ = topic.split("/")
-                self._stations[site, node].receive(json.loads(payload), at_ms)
+        for one in self._broker.due(now_ms):
+            place = self._told_on.get(one.topic)
+            if place is not None:
+                station = self._stations[place]
+                if isinstance(station, OcppStation):
+                    station.call(one.payload, one.at_ms)
+                else:
+                    station.receive(json.loads(one.payload), one.at_ms)
             else:
-                arrived.append((at_ms * NS_PER_MS, topic.encode(), payload, 0))
+                self._heard.note(one.topic, one.payload, one.at_ms)
+                arrived.append((one.at_ms * NS_PER_MS, one.topic.encode(), one.payload, 0))
         frames = self._sharder.split(Frame.build(arrived)) if arrived else {}
         for shard in sorted(frames.keys() | self._shards.keys()):
             if shard == self._sharder.control:
@@ -219,23 +279,18 @@ class CommandsDrill:
         return _Shard(OrderStage(shard, self._order, order), ControlStage(shard, self._plan, control), saved)
 
     def _process(self, shard: int, held: _Shard, first: int, frame: Frame) -> None:
-        now_ms = int(frame.recv_ns.max()) // NS_PER_MS
         for batch in held.order.process((shard, first, frame)):
             for out in held.control.process(batch):
                 for row in out.commands:
                     self._tell(row)
                 for message in out.publishes:
-                    self._carry(message, now_ms)
+                    if message.topic in self._told_on:
+                        self._egress.put(message)
 
     def _tell(self, row: CommandRow) -> None:
         """Keep a row as the ledger does; what comes again has to be the same."""
         before = self._rows.setdefault((row.cmd_id, row.change), row)
         self._counts["rows that came again with another content"] += before != row
-
-    def _carry(self, message: Publish, now_ms: int) -> None:
-        if message.topic.endswith("/dn/cmd"):
-            self._counts["published"] += 1
-            self._publish(now_ms, message.topic, message.payload)
 
     def _snapshot(self) -> None:
         for held in self._shards.values():
@@ -256,52 +311,23 @@ class CommandsDrill:
     # -- reckoning ---------------------------------------------------------------------------------
 
     def _reckon(self) -> dict[str, Any]:
-        """Compare what the book says with what stations did."""
-        told: dict[str, list[CommandRow]] = {}
-        for _, row in sorted(self._rows.items()):
-            told.setdefault(row.cmd_id, []).append(row)
-        wanted = {
-            command_id(wish["site"], wish["station"], f"operator/{wish['id']}") for _, wish in self._wishes
-        }
-        states = Counter(rows[-1].state for rows in told.values())
-        wrong = sum(not _right(rows, self._stations[rows[0].site, rows[0].station]) for rows in told.values())
-        done = Counter(cmd for one in self._stations.values() for cmd, _ in one.done)
+        """Compare what the book says with what stations did and said."""
+        figures = reckon(self._wishes, self._rows.values(), self._stations, self._heard)
+        differ = self._counts["rows that came again with another content"]
+        broker, egress = self._broker.counts, self._egress.counts
         result: dict[str, Any] = {
             "seed": self.options.seed,
-            "commands": len(wanted),
-            "stations": len(self._stations),
-            "ended": sum(states[state] for state in ENDED),
-            **{state: states[state] for state in ENDED},
-            "missing": len(wanted - told.keys()),
-            "wrong_answer": wrong,
-            "done": len(done),
-            "done_twice": sum(n > 1 for n in done.values()),
-            "rows": len(self._rows),
-            "rows_differ": self._counts["rows that came again with another content"],
-            **{name: self._counts[name] for name in ("published", "lost", "doubled", "delayed", "kills")},
+            "ocpp_form": self.options.form,
+            **figures,
+            "rows_differ": differ,
+            **{name: broker[name] for name in ("lost", "doubled", "delayed")},
+            "expired_on_the_way": broker["expired on the way"],
+            "published": egress["published"],
+            "worker_kills": self._counts["kills"],
+            "egress_killed_claimed": egress["killed with the claim noted"],
+            "egress_killed_sent": egress["killed before the cursor moved"],
+            "connections_broken": egress["connection broken"],
         }
-        passed = (result["ended"], result["missing"], wrong) == (len(wanted), 0, 0)
-        return result | {"passed": passed and not result["done_twice"] and not result["rows_differ"]}
-
-
-_ANSWERS: Final = ("accept", "reject", "schedule", "error")
-_MEANINGS: Final = {"Accepted": "accepted", "Unlocked": "accepted", "Scheduled": "scheduled"}
-
-
-def _right(rows: list[CommandRow], station: Obedient) -> bool:
-    """Return whether a command ended once, as the first answer that came in time says, or without one."""
-    end = next((row for row in rows if row.state in ENDED), None)
-    if end is None or {row.state for row in rows if row.change >= end.change} != {end.state}:
-        return False
-    if end.event not in _ANSWERS:
-        return not any(row.event in _ANSWERS for row in rows if row.change < end.change)
-    said = station.answer_to(end.cmd_id)
-    if said is not None and end.status not in (said, "Expired"):
-        return False
-    return _MEANINGS.get(end.status, "rejected") == end.state
-
-
-def table(result: dict[str, Any]) -> str:
-    """Return the figures as a table."""
-    lines = [f"{name:18} {value}" for name, value in result.items() if name != "passed"]
-    return "\n".join([*lines, f"{'result':18} {'PASSED' if result['passed'] else 'FAILED'}"])
+        wrong = ("missing", "wrong_answer", "done_twice", "harm", "done_late", "rows_differ")
+        passed = result["ended"] == result["commands"] and not any(result[name] for name in wrong)
+        return result | {"passed": passed}

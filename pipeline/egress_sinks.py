@@ -18,7 +18,7 @@ from connectors.claims import Claims
 from connectors.influx import InfluxSettings, InfluxWriter, RefusedLine
 from connectors.ledger import STREAMS as LEDGER_STREAMS
 from connectors.ledger import Ledger
-from connectors.mqtt import Publisher, named
+from connectors.mqtt import Refusal, named
 from models.errors import Refused
 from models.outputs import Publish
 from models.units import NS_PER_MS
@@ -160,6 +160,19 @@ def _rows_apart(record: Record) -> list[Record]:
     return [record._replace(blob=msgspec.msgpack.encode([row])) for row in rows]
 
 
+class BrokerLink(Protocol):
+    """What hands messages to a broker: `connectors.mqtt.Publisher`."""
+
+    def connect(self) -> None:
+        """Connect, unless that is done; raises RetryLater."""
+
+    def publish(self, batch: Sequence[Publish]) -> list[Refusal]:
+        """Publish and return what the broker refused; raises RetryLater to be asked again."""
+
+    def close(self) -> None:
+        """Disconnect."""
+
+
 class MqttSink:
     """Messages to the broker, each acknowledged before the cursor moves.
 
@@ -168,7 +181,7 @@ class MqttSink:
 
     Parameters
     ----------
-    publisher : Publisher
+    publisher : BrokerLink
     claims : Path
         File of the claims, shared by all threads; opened when it is first needed.
     wall_ns : callable
@@ -178,7 +191,9 @@ class MqttSink:
     name = "mqtt"
     streams: Mapping[str, float] = {"publish": FAST_S}
 
-    def __init__(self, publisher: Publisher, claims: Path, wall_ns: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self, publisher: BrokerLink, claims: Path, wall_ns: Callable[[], int] = time.time_ns
+    ) -> None:
         self._publisher, self._wall_ns = publisher, wall_ns
         self._claims_path = claims
         self._claims: Claims | None = None

@@ -282,3 +282,5 @@ class Wrapped(Struct):
     action: Name | None = None
     request: msgspec.Raw = msgspec.Raw(b"null")
     response: msgspec.Raw = msgspec.Raw(b"null")
+    error_code: Any = None
+    error_description: Any = None

@@ -323,7 +323,8 @@ def _read_wrapped(payload: bytes) -> _Frame:
     body: t.Wrapped = read(_WRAPPED, payload, "json", "wrapped OCPP")
     if body.type not in (CALL, RESULT, ERROR, *_LATER_TYPES):
         raise DecodeError("schema", f"wrapped OCPP message type {body.type} is not one of 2 to 6")
-    return _Frame(body.type, body.id, body.action or "", _raw(body.request), _raw(body.response))
+    error = (str(body.error_code or ""), str(body.error_description or ""))
+    return _Frame(body.type, body.id, body.action or "", _raw(body.request), _raw(body.response), error)
 
 
 def _raw(value: msgspec.Raw) -> bytes | None:

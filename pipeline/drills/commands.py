@@ -1,4 +1,4 @@
-"""The commands drill: a thousand commands with losses, repeats, a broker restart and killed workers."""
+"""The commands drill: a thousand commands with losses, repeats, a broker restart and killed processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-SUMMARY = "a thousand commands with losses, repeats, a broker restart and killed workers"
+SUMMARY = "a thousand commands with losses, repeats, a broker restart, killed workers and a killed egress"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stations", type=int, default=100, help="number of stations (100)")
     parser.add_argument("--loss", type=float, default=0.05, help="share of messages that are lost (0.05)")
     parser.add_argument("--double", type=float, default=0.05, help="share that arrives twice (0.05)")
+    parser.add_argument(
+        "--naive", type=float, default=0.3, help="share of stations that keep no ids: OCPP-J (0.3)"
+    )
+    parser.add_argument(
+        "--egress-kills", type=int, default=12, help="times that egress is killed or cut off in the act (12)"
+    )
     parser.add_argument("--kills", type=int, default=5, help="times that the workers are killed (5)")
 
 
@@ -29,9 +35,19 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     from models.errors import ConfigError
     from pipeline.drill_commands import CommandsDrill, CommandsOptions
 
-    if args.commands < 1 or args.stations < 1 or not 0 <= args.loss < 1 or not 0 <= args.double < 1:
-        raise ConfigError("drill commands: --commands and --stations are at least 1, shares below 1")
+    shares = (args.loss, args.double, args.naive)
+    if args.commands < 1 or args.stations < 1 or min(args.kills, args.egress_kills) < 0:
+        raise ConfigError("drill commands: --commands and --stations are at least 1, kills at least 0")
+    if not all(0 <= share <= 1 for share in shares) or args.loss == 1:
+        raise ConfigError("drill commands: shares are from 0 to 1, --loss below 1")
     options = CommandsOptions(
-        args.seed, args.commands, args.stations, loss=args.loss, double=args.double, kills=args.kills
+        args.seed,
+        args.commands,
+        args.stations,
+        loss=args.loss,
+        double=args.double,
+        kills=args.kills,
+        naive=args.naive,
+        egress_kills=args.egress_kills,
     )
     return CommandsDrill(options, say).run()

@@ -70,7 +70,7 @@ class Broker:
 
 
 def sink(tmp_path: Path, broker: Broker, now_ms: int = T0) -> MqttSink:
-    return MqttSink(broker, tmp_path / "claims.db", lambda: now_ms * NS_PER_MS)  # type: ignore[arg-type]
+    return MqttSink(broker, tmp_path / "claims.db", lambda: now_ms * NS_PER_MS)
 
 
 def record(*messages: Publish, seq: int = 1) -> Record:

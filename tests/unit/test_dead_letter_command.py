@@ -44,6 +44,9 @@ def test_dead_letter_commands_name_what_they_need(tmp_path: Path, capsys: pytest
 
 def test_a_publish_that_the_broker_refuses_is_kept_alone() -> None:
     class Picky:
+        def connect(self) -> None:
+            pass
+
         def publish(self, batch: Sequence[Publish]) -> list[Any]:
             return [
                 Refusal(i, "packet too large") for i, message in enumerate(batch) if len(message.payload) > 3
@@ -53,7 +56,7 @@ def test_a_publish_that_the_broker_refuses_is_kept_alone() -> None:
             pass
 
     good, large = Publish(topic="a", payload=b"ok"), Publish(topic="b", payload=b"large")
-    sink = MqttSink(Picky(), Path("none"))  # type: ignore[arg-type]
+    sink = MqttSink(Picky(), Path("none"))
     found = sink.deliver(
         "publish", [Record(7, 0, blob(good, large)), Record(8, 0, b"\xc1"), Record(9, 0, blob(large))]
     )

@@ -10,7 +10,6 @@ import pytest
 from connectors.simulator.manners import Manners, parse
 from connectors.simulator.obey import Obedient, Said, version_of
 from models.errors import ConfigError
-from pipeline.drill_commands import CommandsDrill, CommandsOptions
 
 T0 = 1_780_000_000_000
 
@@ -174,21 +173,3 @@ def test_manners_in_words() -> None:
             parse(text)
     drawn = [Manners(ignore=0.5).of(random.Random(i)).ignore for i in range(40)]
     assert 10 < sum(drawn) < 30
-
-
-@pytest.mark.parametrize("seed", [1])
-def test_drill_in_small(seed: int) -> None:
-    options = CommandsOptions(seed, commands=40, stations=6, sites=2, loss=0.1, double=0.1, kills=3)
-    result = CommandsDrill(options).run()
-    assert result["passed"], result
-    assert result["ended"] == 40
-    assert result["lost"] > 5
-    assert result["kills"] == 3
-
-
-def test_the_drill_sees_stations_that_do_a_command_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Manners, "of", lambda *_: Manners(forgetful=1.0))
-    options = CommandsOptions(1, commands=60, stations=8, sites=2, loss=0.1, double=0.3, kills=3)
-    result = CommandsDrill(options).run()
-    assert not result["passed"]
-    assert result["done_twice"] > 3

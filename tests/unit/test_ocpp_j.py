@@ -203,3 +203,14 @@ def test_restored_anywhere_it_goes_on_the_same(cut: int) -> None:
     for p, way, t in script()[cut:]:
         send(first, p, t, way=way)
     assert json.dumps(build({}, saved).snapshot()) == kept  # a snapshot is a copy
+
+
+def test_an_error_in_the_wrapped_form_keeps_its_words() -> None:
+    cmd_id = "6c2bd1ba-f9b8-5b3a-a0a7-0a4b5a0a4e51"
+    body = {"type": 4, "id": cmd_id, "error_code": "InternalError", "error_description": "broken"}
+    sink = CollectingSink()
+    topic = Topic("cs/in/ocpp1.6/CP1", "ocpp_j", b.OTHER, "CP1", "CP1", rest="")
+    dialect = build({"form": "wrapped", "commands": True})
+    dialect.decode(Message(topic, json.dumps(body).encode(), S, False), sink)
+    (told,) = [fields["body"] for name, fields in sink.calls if name == "command_result"]
+    assert told == {"error": {"code": "InternalError", "description": "broken"}}
