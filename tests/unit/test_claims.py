@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,14 @@ from tests.servers.fake_broker import CONNACK_5, FakeBroker
 from ._egress_tools import cursor, put, until
 
 T0 = 1_780_000_000_000
+
+
+@pytest.fixture(autouse=True)
+def log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Let the log reach caplog, whatever a test before set up."""
+    logging.getLogger("chargestream").propagate = True
+    with caplog.at_level(logging.INFO, "chargestream"):
+        yield
 
 
 def reset(key: str = "c1", until_ms: int = T0 + 60_000) -> Publish:
