@@ -37,9 +37,12 @@ _AHEAD: Final = 1.5
 #: A full limit lowers the share of its power that a vehicle needs by this much: the smaller, the more
 #: strictly the most pressed come first.
 _RELIEF: Final = 0.25
-#: Where a phase cannot serve all in time, those who use phases with room beside it count as pressed by this
-#: share more than those who use it alone: of a scarce ampere they make more energy.
-_SCARCE: Final = 0.5
+#: Where a phase cannot serve all in time, those who use phases with room beside it count as pressed by up to
+#: this share more than those who use it alone: of a scarce ampere they make more energy.
+_SCARCE: Final = 1.0
+#: Not while the quarter hour allows less than the phases, wholly from this share less on: energy is the same
+#: then whoever makes it, and the others may make more of the phase when only phases bind.
+_QUARTER_BINDS: Final = 0.05
 #: A phase is scarce from this share of its room on that is needed on average, and wholly so this much above.
 _SCARCE_FROM, _SCARCE_OVER = 0.9, 0.2
 #: Until it was seen to take more, a vehicle is expected to take this at most, W: the usual on-board charger.
@@ -108,10 +111,12 @@ def decide(
     rows = 3 * len(limits.inline)
     entry = _entry(points, cost, first, rows)
     pressed = _pressed(points, wishes, cap, voltage_v)
-    worth = pressed * _worth(cost[:rows], np.minimum(wishes.need_a, cap) * wants, room[:rows])
+    need = np.minimum(wishes.need_a, cap) * wants
+    factor = _worth(limits, uses, need, room[:rows], _phases_bind(uses, cap * wants, room, voltage_v))
+    worth = pressed * factor
     order = _order(points, wishes, wants, worth, now_ms, rotation_ms)
     untried = (points.judged == 0) & (wishes.drawn > 0) & (points.uses.sum(axis=1) > 1)
-    hurry = ((pressed >= _HURRY) & ~untried)[order]
+    hurry = ((worth >= _HURRY * factor[wants].max(initial=1.0)) & ~untried)[order]
     need = np.maximum(first, np.minimum(wishes.need_a, cap))
     owed = (untried | _owed(points, wishes, now_ms, rotation_ms)) & (wishes.rank < LAST)
     turn = owed[order] & ~hurry
@@ -183,16 +188,39 @@ def _order(points: Points, wishes: Wishes, wants: BOOL, pressed: F64, now_ms: in
     return found
 
 
-def _worth(cost: F64, need: F64, room: F64) -> F64:
-    """Return by how much more those count as pressed whose scarce amperes bring others with them, 1 to 1.5.
+def _phases_bind(uses: F64, cap: F64, room: F64, voltage_v: float) -> float:
+    """Return 1 where the phases of the site bind, 0 where the quarter hour clearly allows less."""
+    phases_kw = float(np.minimum(np.maximum(room[:3], 0.0), cap @ uses).sum()) * voltage_v / 1000
+    beyond = phases_kw / max(float(room[-1]), 1.0) - 1.0
+    return 1.0 - min(max(beyond / _QUARTER_BINDS, 0.0), 1.0)
 
-    `cost` and `room` are of panels and phases; `need` is A on average until departures.
+
+def _worth(limits: Limits, uses: F64, need: F64, room: F64, bind: float) -> F64:
+    """Return by how much more those count as pressed whose scarce amperes bring others with them, 1 to 2.
+
+    `need` is A on average until departures; `room` what panels and phases have for charging; `bind` how far
+    phases bind, 0 to 1.
     """
-    share = (cost @ need) / np.maximum(room, 1.0)
-    scarce = np.clip((share - _SCARCE_FROM) / _SCARCE_OVER, 0.0, 1.0)
-    lines = cost > 0
-    found: F64 = 1.0 + _SCARCE * (1.0 - (scarce @ lines) / np.maximum(lines.sum(axis=0), 1))
+    scarce = _scarce(limits.inline, uses, need, np.maximum(room.reshape(-1, 3), 1.0))
+    behind = (limits.inline[:, :, None] * scarce[:, None, :]).max(axis=0)
+    found: F64 = 1.0 + bind * _SCARCE * (1.0 - (behind * uses).sum(axis=1) / np.maximum(uses.sum(axis=1), 1))
     return found
+
+
+def _scarce(inline: F64, uses: F64, need: F64, room: F64) -> F64:
+    """Return how scarce each phase of each panel is, 0 to 1, the scarcest first: whom it cannot serve does
+    not press on the others."""
+    scarce, need = np.zeros(room.shape), need.copy()
+    for _ in range(room.size):
+        share = used(inline, need[:, None] * uses) / room
+        share[scarce > 0] = 0.0
+        panel, phase = divmod(int(share.argmax()), 3)
+        most = float(share[panel, phase])
+        if most <= _SCARCE_FROM:
+            break
+        scarce[panel, phase] = min((most - _SCARCE_FROM) / _SCARCE_OVER, 1.0)
+        need[(inline[panel] > 0) & (uses[:, phase] > 0)] /= max(most, 1.0)
+    return scarce
 
 
 def _owed(points: Points, wishes: Wishes, now_ms: int, rotation_ms: int) -> BOOL:

@@ -18,11 +18,17 @@ _CARRIES_A: Final = 1.0
 _JUDGE_A: Final = 4.0
 _JUDGE_MS: Final = 30_000
 _SEEN_MS: Final = 60_000
-#: A vehicle within 7 % and 0.3 A of its limit is held by it; what it cannot use above its own peak and this
-#: much is for others. Vehicles stay below the pilot's limit (IEC 61851-1): the two margins must not overlap.
-_HELD_SHARE, _HELD_A = 0.93, 0.3
+#: A vehicle that leaves this much of its limit (or falls by as much under the same limit) is not held by it:
+#: what it draws is its own most, and what it cannot use above that and `_KEEPS` is for others. Vehicles stay
+#: below the pilot's limit (IEC 61851-1), so a lower limit alone tells nothing of a vehicle.
 _SPARE_SHARE, _SPARE_A = 1.1, 1.5
-_DECAY_A_PER_S: Final = 0.05
+_FELL_SHARE, _FELL_A = 0.96, 0.3
+_KEEPS_SHARE, _KEEPS_A = 1.02, 0.2
+#: One that draws this much more after all had another most, or none yet.
+_MORE_SHARE, _MORE_A = 1.01, 0.1
+_DECAY_A_PER_S: Final = 0.15
+#: Its own most is tried again after this time, with `_SPARE` above it.
+_TRY_MS: Final = 900_000
 #: Above the limit: the tolerance of `over_current` (10 % and 0.5 A).
 _OVER_SHARE, _OVER_A = 1.1, 0.5
 #: One that disobeyed is counted at its most this long after it was last seen above its limit.
@@ -43,6 +49,11 @@ _SHAPES: Final[dict[str, tuple[str, float, int]]] = {
     "uses": ("u1", 0, 3),
     "judged": ("u1", 0, 0),  # it showed its phases
     "peak_a": ("f8", 0, 0),
+    "own_a": ("f8", np.inf, 0),  # the vehicle's own most, as far as it was seen
+    "own_ms": ("i8", 0, 0),
+    "top_a": ("f8", 0, 0),  # most under the limit of now
+    "low_a": ("f8", 0, 2),  # lowest limit of this while and of the one before
+    "low_ms": ("i8", 0, 0),
     "cap_a": ("f8", np.inf, 0),
     "idle_ms": ("i8", 0, 0),
     "lim_a": ("f8", NAN, 0),
@@ -90,6 +101,11 @@ class Points:
     uses: NDArray[np.uint8]
     judged: NDArray[np.uint8]
     peak_a: F64
+    own_a: F64
+    own_ms: I64
+    top_a: F64
+    low_a: F64
+    low_ms: I64
     cap_a: F64
     idle_ms: I64
     lim_a: F64
@@ -167,7 +183,9 @@ class Points:
             getattr(self, name)[row] = 0
         self.seen_ms[row], self.wait_ms[row] = 0, now_ms
         self.judged[row] = 0
-        self.peak_a[row], self.cap_a[row], self.energy_wh[row] = 0.0, np.inf, 0.0
+        self.peak_a[row] = self.top_a[row] = self.energy_wh[row] = 0.0
+        self.own_a[row] = self.cap_a[row] = np.inf
+        self.low_a[row] = 0.0
         self.wanted_wh[row], self.rank[row] = NAN, -1
         self.tx_id[row] = tx_id
 
@@ -218,12 +236,15 @@ class Points:
         now[rows] = time_ms
         limit = self.in_force_a(now)[rows]
         decayed = self.peak_a[rows] - _DECAY_A_PER_S * step_ms / 1000
-        self.peak_a[rows] = peak = np.maximum(most, decayed)
+        self.peak_a[rows] = peak = np.maximum(most, np.minimum(decayed, limit))
         settle_ms = round(self._settings.reaction_s * 2000)
-        settled = (time_ms - self.lim_ms[rows] > settle_ms) & (most > _CARRIES_A)
-        held = most >= _HELD_SHARE * limit - _HELD_A
-        cap = np.where(held, np.inf, np.maximum(peak * _SPARE_SHARE + _SPARE_A, self.min_a[rows]))
-        self.cap_a[rows] = np.where(settled, cap, self.cap_a[rows])
+        anew = time_ms - self.low_ms[rows] > settle_ms
+        self.low_a[rows, 1] = np.where(anew, self.low_a[rows, 0], self.low_a[rows, 1])
+        self.low_a[rows, 0] = np.where(anew, limit, np.minimum(self.low_a[rows, 0], limit))
+        self.low_ms[rows] = np.where(anew, time_ms, self.low_ms[rows])
+        draws = most > _CARRIES_A
+        settled = (time_ms - self.lim_ms[rows] > settle_ms) & draws
+        self._judge_most(rows, settled, self.low_a[rows].min(axis=1) * draws, peak, time_ms)
         offered = (limit >= self.min_a[rows]) & (self.plugged[rows] > 0)
         idle = self.idle_ms[rows]
         fresh = np.where((idle == 0) & offered, time_ms, idle)
@@ -233,6 +254,21 @@ class Points:
         self.over_ms[rows] = np.where(over, np.where(since == 0, time_ms, since), 0)
         lasting = over & (time_ms - self.over_ms[rows] >= round(self._settings.reaction_s * 1000))
         self.rogue_ms[rows] = np.where(lasting, time_ms + _ROGUE_MS, self.rogue_ms[rows])
+
+    def _judge_most(self, rows: I64, settled: BOOL, low: F64, peak: F64, time_ms: I64) -> None:
+        """Learn the vehicle's own most, and what to offer at most."""
+        self.top_a[rows] = top = np.where(settled, np.maximum(self.top_a[rows], peak), 0.0)
+        leaves = low >= peak * _SPARE_SHARE + _SPARE_A - 0.05
+        fell = peak < _FELL_SHARE * top - _FELL_A
+        own = leaves | (settled & fell)
+        self.own_a[rows] = most = np.where(own, peak, self.own_a[rows])
+        self.own_ms[rows] = np.where(own, time_ms, self.own_ms[rows])
+        self.top_a[rows] = np.where(own, peak, top)
+        tried = time_ms - self.own_ms[rows] < _TRY_MS
+        keeps = np.where(tried, most * _KEEPS_SHARE + _KEEPS_A, most * _SPARE_SHARE + _SPARE_A)
+        more = peak > most * _MORE_SHARE + _MORE_A
+        self.own_a[rows] = np.where(more, np.inf, most)
+        self.cap_a[rows] = np.where(more, np.inf, np.maximum(keeps, self.min_a[rows]))
 
     def in_force_a(self, now_ms: int | I64) -> F64:
         """Return the limit that a station holds by its own word, A per phase, at a moment or one for each."""

@@ -22,6 +22,8 @@ _SLOTS: Final = 192  # planned ahead at most: two days
 _SPARE_MS: Final = 1_800_000
 #: One that was offered current and takes none keeps the least a vehicle can use after this time.
 _QUIET_MS: Final = 30_000
+#: A vehicle that draws this share of its own most is not held by its limit.
+_AT_MOST: Final = 0.97
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -73,7 +75,8 @@ class Planner:
         deaf = points.misses >= DEAF
         cap = np.where(deaf, np.minimum(cap, points.min_a), cap)
         reason = np.where(deaf, FALLBACK, reason)
-        drawn = np.where(np.isfinite(points.cap_a), points.peak_a / points.cap_a, 1.0)
+        at_most = np.isfinite(points.own_a) & (points.peak_a >= _AT_MOST * points.own_a)
+        drawn = np.where(at_most, points.peak_a / points.cap_a, 1.0)
         drawn = np.where(quiet, 0.0, np.minimum(drawn, 1.0))
         asked = (now_ms < points.asked_until_ms) & (points.asked_a < cap)
         cap = np.where(asked, points.asked_a, cap)

@@ -240,7 +240,7 @@ class LoadDrill:
         }
         held = longest <= REACTION_S and (not options.demand_kw or peak <= options.demand_kw)
         healthy = not options.ignoring and not options.dead_s
-        served = result["share_within_margins"] >= _LEAST_SHARE and fair >= _LEAST_FAIRNESS
+        served = result["share_of_optimum"] >= _LEAST_SHARE and fair >= _LEAST_FAIRNESS
         return result | {"passed": bool(held and (served or not healthy))}
 
 
