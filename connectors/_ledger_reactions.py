@@ -6,7 +6,7 @@ import json
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import BigInteger, Column, Index, String, Table, Text, select
+from sqlalchemy import BigInteger, Column, Index, String, Table, Text, and_, func, select
 
 from models.outputs import ReactionRow
 
@@ -52,6 +52,15 @@ def chosen(*, site: str = "", rule: str = "", finding: str = "") -> Any:
     if finding:
         query = query.where(c.finding_id.startswith(finding, autoescape=True))
     return query.order_by(c.at_ms.desc(), c.shard.desc(), c.order.desc(), c.finding_id, c.change.desc())
+
+
+def opened() -> Any:
+    """Return the query for who opened the breaker of each shard where it is open, the latest first."""
+    c = reactions.c
+    about_it = select(c.shard, func.max(c.order).label("order")).where(c.finding_id == "").group_by(c.shard)
+    last = about_it.subquery("last")
+    same = and_(c.shard == last.c.shard, c.order == last.c.order, c.finding_id == "")
+    return select(reactions).join(last, same).where(c.state == "tripped").order_by(c.at_ms.desc(), c.shard)
 
 
 def plain(row: Any) -> dict[str, Any]:

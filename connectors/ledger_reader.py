@@ -222,6 +222,10 @@ class LedgerReader:
         with self._connected() as db:
             return [acts.plain(row) for row in db.execute(acts.chosen(**choice).limit(limit)).mappings()]
 
+    def breaker(self) -> list[Row]:
+        """Return the records that opened the breaker of reactions, one for each shard where it is open."""
+        return self._rows(acts.opened())
+
     def load_minutes(self, site: str, since_ms: int, until_ms: int) -> list[Row]:
         """Return managed sites (one, or "" for all) minute by minute, in order of time."""
         return self._rows(load.minutes(site, since_ms, until_ms))

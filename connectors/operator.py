@@ -18,6 +18,7 @@ from models.finding_actions import TOPIC, ActionRequest, encode_action, read_act
 from models.inspections import TOPIC as WORK_TOPIC
 from models.inspections import InspectionRequest, encode_inspection, read_inspection
 from models.outputs import Publish
+from models.reactions import TOPIC as REACTIONS_TOPIC
 from models.units import NS_PER_MS
 
 from .ledger_reader import LedgerReader
@@ -129,6 +130,16 @@ class OperatorDesk:
         """
         body = {"id": str(uuid.uuid4()), "site": site, "cmd_id": cmd_id, "by": by}
         self._send(CANCEL_TOPIC, msgspec.json.encode(read_request(CANCEL_KIND, body)))
+
+    def breaker(self, action: str, by: str) -> None:
+        """Ask to open (``trip``) or close (``reset``) the breaker of automatic reactions.
+
+        Raises
+        ------
+        RetryLater
+            If the broker did not take it.
+        """
+        self._send(REACTIONS_TOPIC, msgspec.json.encode({"action": action, "by": by}))
 
     def _send(self, topic: str, payload: bytes) -> None:
         with self._lock:

@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from fastapi import FastAPI, HTTPException, Query, Request
-from fastapi.responses import HTMLResponse, PlainTextResponse, Response
+from fastapi import FastAPI, HTTPException, Query
+from fastapi.responses import HTMLResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.gzip import GZipMiddleware
@@ -25,7 +25,6 @@ from connectors.campaign_reader import CampaignReader
 from connectors.load_desk import LoadDesk
 from connectors.mqtt_settings import MqttSettings
 from connectors.operator import OperatorDesk
-from models.errors import ChargestreamError
 from models.units import MAX_STATION_TIME_MS
 
 from .auth import Gate, RateLimit
@@ -44,6 +43,8 @@ from .money import MoneyPages
 from .ocpi import create_ocpi
 from .page import Choice, Page
 from .payments import payments_router
+from .reactions import Reactions
+from .refusals import add_refusals
 from .settings import ApiSettings
 from .views import ViewSettings, add_views
 
@@ -147,6 +148,7 @@ def create_app(
     _add_images(app, page, settings)
     _add_billing(app, page, gate, billing_desk, settings)
     add_commands(app, page, desk, gate)
+    Reactions(page, desk, gate).add(app)
     load_desk = LoadDesk(broker) if broker is not None else None
     Load(LoadPage(page), load_desk, gate).add(app)
 
@@ -154,10 +156,7 @@ def create_app(
     def metrics() -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    @app.exception_handler(ChargestreamError)
-    def unavailable(_: Request, error: ChargestreamError) -> Response:
-        return PlainTextResponse(str(error), status_code=503)
-
+    add_refusals(app, page)
     return app
 
 

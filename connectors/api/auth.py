@@ -178,11 +178,11 @@ def has(caller: Caller, scope: str) -> None:
         raise HTTPException(403, f"this token has no scope {scope}")
 
 
-def everywhere(caller: Caller) -> None:
+def everywhere(caller: Caller, what: str = "campaigns are") -> None:
     """Refuse a token that is for some sites only, where something is about all of them."""
     if caller.sites is not None:
         raise HTTPException(
-            403, f"this token is for {', '.join(caller.sites)} only, and campaigns are about all sites"
+            403, f"this token is for {', '.join(caller.sites)} only, and {what} about all sites"
         )
 
 

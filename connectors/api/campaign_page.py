@@ -9,11 +9,12 @@ from connectors.campaign_reader import CampaignReader
 from .page import Page
 
 _FAILED: Final = ("failed", "timed_out", "rejected", "unreachable")
-_FLYING: Final = ("requested", "accepted", "downloading", "downloaded", "installing", "installed")
+#: States of a station whose update is under way.
+FLYING: Final = ("requested", "accepted", "downloading", "downloaded", "installing", "installed")
 #: Colour of a part of the bar -> its words and the states in it.
 PARTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "done": ("run the new version", ("succeeded",)),
-    "flying": ("under way", _FLYING),
+    "flying": ("under way", FLYING),
     "bad": ("failed", _FAILED),
     "due": ("due", ("due",)),
     "later": ("wave not open", ("waiting",)),
@@ -21,11 +22,11 @@ PARTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
 }
 #: Steps of the funnel: name -> the states of those that came so far.
 FUNNEL: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
-    ("in open waves", ("due", *_FLYING, "succeeded", *_FAILED)),
-    ("asked", (*_FLYING, "succeeded", "failed", "timed_out", "rejected")),
-    ("accepted", (*_FLYING[1:], "succeeded")),
-    ("downloaded", (*_FLYING[3:], "succeeded")),
-    ("installing", (*_FLYING[4:], "succeeded")),
+    ("in open waves", ("due", *FLYING, "succeeded", *_FAILED)),
+    ("asked", (*FLYING, "succeeded", "failed", "timed_out", "rejected")),
+    ("accepted", (*FLYING[1:], "succeeded")),
+    ("downloaded", (*FLYING[3:], "succeeded")),
+    ("installing", (*FLYING[4:], "succeeded")),
     ("run the new version", ("succeeded",)),
 )
 #: What may be asked in a state.
@@ -42,6 +43,12 @@ POSSIBLE: Final[dict[str, tuple[str, ...]]] = {
 WORDS: Final = {
     "approve": "Approve", "start": "Start", "pause": "Pause", "resume": "Resume", "abort": "Abort",
     "resume:waive": "Resume without the gate", "rollback": "Roll back",
+}  # fmt: skip
+#: What cannot be taken back: its reader is asked first.
+RISKY: Final = ("abort", "rollback", "resume:waive")
+#: Unit of the rates that the gate compares.
+UNITS: Final = {
+    "findings": "1/h", "failed_starts": "of starts", "offline_s": "s/h", "energy_wh": "Wh/h charging",
 }  # fmt: skip
 #: Width of a whole bar, in its own units.
 BAR: Final = 1000
@@ -109,7 +116,10 @@ class CampaignPage:
             funnel=funnel(campaign["funnel"]["all"]),
             total=sum(campaign["funnel"]["all"].values()),
             failures=sum(campaign["funnel"]["all"].get(state, 0) for state in _FAILED),
+            flying=sum(campaign["funnel"]["all"].get(state, 0) for state in FLYING),
             parts=PARTS,
+            units=UNITS,
+            risky=RISKY,
             bar_width=BAR,
             gate=gate,
             ahead=self._reader.outlook(campaign["campaign"], now_ms),

@@ -20,8 +20,8 @@ from connectors.campaign_report import FAILURES, csv_lines, html
 from models.errors import RetryLater
 
 from .auth import REFUSALS, Gate, everywhere, has, who
-from .campaign_page import CampaignPage
-from .forms import read_form, token_in
+from .campaign_page import FLYING, CampaignPage
+from .forms import ask_first, read_form, token_in
 
 _MOST_BYTES: Final = 200_000
 _MOST_FAILED: Final = 10_000
@@ -76,13 +76,17 @@ class Campaigns:
 
     def ask(self, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
         """Publish a request in the name of a token."""
-        has(caller, APPROVE_SCOPE if body["action"] == "approve" else SCOPE)
-        everywhere(caller)
+        self._may(caller, body["action"])
         body["by"] = who(caller, str(body.get("by") or ""))
         if self._desk is None:
             raise RetryLater("this page knows no broker: nothing can be done from here")
         self._desk.ask(body)
         return {"id": body["id"], "action": body["action"]}
+
+    @staticmethod
+    def _may(caller: Caller, action: str) -> None:
+        has(caller, APPROVE_SCOPE if action == "approve" else SCOPE)
+        everywhere(caller)
 
     def _known(self, campaign: str) -> dict[str, Any]:
         found = self._reader.campaign(campaign)
@@ -179,6 +183,9 @@ class Campaigns:
             form = await read_form(request)
             action, _, more = form.get("action", "").partition(":")
             caller = await run_in_threadpool(steering, request, token_in(form))
+            self._may(caller, action)
+            found = await run_in_threadpool(self._known, campaign)
+            _ask_before(form, found, action, waive=more == "waive")
             body: dict[str, Any] = {"id": campaign, "action": action, "by": form.get("by", "")}
             body |= {"text": form.get("text", ""), "waive_gate": more == "waive"}
             await run_in_threadpool(self.ask, caller, body)
@@ -208,6 +215,31 @@ class Campaigns:
         @router.get("/campaigns/{campaign}/live", include_in_schema=False)
         def one_live(campaign: CampaignId) -> Response:
             return HTMLResponse(self._page.shown("campaign_live.html", self._known(campaign), _now_ms()))
+
+
+def _ask_before(form: dict[str, str], found: dict[str, Any], action: str, *, waive: bool) -> None:
+    """Ask whoever would end a campaign, turn it back, or go on in spite of its gate."""
+    if action not in ("abort", "rollback") and not waive:
+        return
+    states: dict[str, int] = found["funnel"]["all"]
+    name, flying = found["campaign"], sum(states.get(state, 0) for state in FLYING)
+    under_way = f"{flying:,} station{'s are' if flying != 1 else ' is'} under way"
+    if action == "abort":
+        question = f"End {name} for good? No further station is asked; {under_way} and may still finish."
+        ask_first(form, question, "Abort the campaign")
+    elif action == "rollback":
+        done = states.get("succeeded", 0)
+        question = (
+            f"Roll {name} back? {done:,} station{'s' if done != 1 else ''} with the new version must install"
+            f" the previous image; {under_way}."
+        )
+        ask_first(form, question, "Roll back")
+    else:
+        question = (
+            f"Go on with {name} though its gate did not pass? The next wave opens without the comparison with"
+            " stations that wait."
+        )
+        ask_first(form, question, "Resume without the gate")
 
 
 def _now_ms() -> int:

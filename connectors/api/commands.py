@@ -5,7 +5,7 @@ is who asked. A request goes to the broker as an operator message, and shows onc
 """
 
 import json
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -14,13 +14,14 @@ from starlette.concurrency import run_in_threadpool
 
 from connectors.billing_writer import Caller
 from connectors.operator import OperatorDesk
+from models.batch import IN_TRANSACTION
 from models.command_request import MOST_EXPIRES_S
 from models.command_shorthand import WORDS, spell_out
 from models.command_types import HOUSEKEEPING, OPERATOR, PRIORITIES, SAFETY
 from models.errors import RetryLater
 
 from .auth import REFUSALS, Gate, Refusal
-from .forms import read_form, refuse_foreign, token_in
+from .forms import ask_first, read_form, refuse_foreign, token_in
 from .page import Page
 from .paging import may_see
 
@@ -32,6 +33,8 @@ Word = Annotated[str, Query(max_length=200)]
 State = Literal[
     "", "open", "ended", "requested", "sent", "accepted", "rejected", "scheduled", "expired", "failed"
 ]
+#: What the page's list can be narrowed to.
+STATES: Final = tuple(name for name in get_args(State) if name)
 
 
 class Wish(BaseModel):
@@ -66,7 +69,9 @@ class Wish(BaseModel):
 def add_commands(app: FastAPI, page: Page, desk: OperatorDesk | None, gate: Gate) -> None:
     """Add the addresses; without a desk nothing can be asked for, and every try says so."""
     _add_reading(app, page)
+    _add_pages(app, page)
     _add_asking(app, page, desk, gate)
+    _add_taking_back(app, page, desk, gate)
 
 
 def _add_reading(app: FastAPI, page: Page) -> None:
@@ -90,24 +95,58 @@ def _add_reading(app: FastAPI, page: Page) -> None:
         """Return one command with its ``changes``; the id may be cut short."""
         return _found(page, cmd_id)
 
+
+def _add_pages(app: FastAPI, page: Page) -> None:
     @app.get("/commands", include_in_schema=False)
-    def whole(site: Word = "", q: Word = "") -> Response:
-        return HTMLResponse(page.filled("commands.html", **_listed(page, site, q)))
+    def whole(
+        site: Word = "", q: Word = "", state: State = "", station: Word = "", evse: Word = ""
+    ) -> Response:
+        """Show commands; `station` and `evse` only fill in the form."""
+        more = {"words": WORDS, "states": STATES, "station": station, "evse": evse}
+        text = page.filled(
+            "commands.html", sites=page.ledger.sites(), **_listed(page, site, q, state), **more
+        )
+        return HTMLResponse(text)
 
     @app.get("/commands/live", include_in_schema=False)
-    def live(site: Word = "", q: Word = "") -> Response:
-        return HTMLResponse(page.filled("commands_live.html", **_listed(page, site, q)))
+    def live(site: Word = "", q: Word = "", state: State = "") -> Response:
+        return HTMLResponse(page.filled("commands_live.html", **_listed(page, site, q, state)))
+
+    def one(template: str, cmd_id: str) -> Response:
+        found = _found(page, cmd_id)
+        return HTMLResponse(page.filled(template, c=found, priorities=PRIORITIES, json=json))
 
     @app.get("/commands/{cmd_id}", include_in_schema=False)
     def shown(cmd_id: CommandId) -> Response:
-        return HTMLResponse(
-            page.filled("command.html", c=_found(page, cmd_id), priorities=PRIORITIES, json=json)
-        )
+        return one("command.html", cmd_id)
+
+    @app.get("/commands/{cmd_id}/live", include_in_schema=False)
+    def shown_live(cmd_id: CommandId) -> Response:
+        return one("command_live.html", cmd_id)
 
 
-def _listed(page: Page, site: str, search: str) -> dict[str, Any]:
-    rows = page.ledger.commands(_SHOWN, site=site, search=search)
-    return {"commands": rows, "words": WORDS, "site": site, "search": search, "json": json}
+def _listed(page: Page, site: str, search: str, state: str) -> dict[str, Any]:
+    rows = page.ledger.commands(_SHOWN, site=site, search=search, state=state)
+    return {"commands": rows, "shown": _SHOWN, "site": site, "search": search, "state": state}
+
+
+def _ask_before_restart(page: Page, wish: Wish, form: dict[str, str]) -> None:
+    """Ask whoever would restart a station at once, which ends what it charges."""
+    if wish.word != "reset-now":
+        return
+    rows = page.ledger.evses(1000, site=wish.site, search=wish.station)
+    busy = [
+        f"{row['station']}/{row['evse']}"
+        for row in rows
+        if row["station"] == wish.station and row["evse"] in (wish.evse or row["evse"],)
+        if (row["state"] or 0) & IN_TRANSACTION
+    ]
+    now = (
+        f"A transaction runs at {', '.join(busy)}: it ends."
+        if busy
+        else "No transaction is known to run there."
+    )
+    ask_first(form, f"Restart {wish.station} at {wish.site} at once? {now}", "Restart at once")
 
 
 def _found(page: Page, cmd_id: str) -> dict[str, Any]:
@@ -138,19 +177,6 @@ def _add_asking(app: FastAPI, page: Page, desk: OperatorDesk | None, gate: Gate)
         refuse_foreign(request)
         return ask(wish, caller)
 
-    @app.delete("/api/v1/commands/{cmd_id}", status_code=202, tags=["commands"], responses=REFUSALS)
-    def take_back(
-        cmd_id: CommandId, caller: Annotated[Caller, Depends(asking)], request: Request
-    ) -> dict[str, str]:
-        """Take a command back that was not sent yet."""
-        refuse_foreign(request)
-        found = _found(page, cmd_id)
-        may_see(caller, found["site"])
-        if desk is None:
-            raise RetryLater("this page knows no broker: nothing can be taken back from here")
-        desk.take_back(found["cmd_id"], found["site"], caller.name)
-        return {"cmd_id": found["cmd_id"]}
-
     @app.post("/commands", include_in_schema=False)
     async def filled_in(request: Request) -> Response:
         """Take the page's form; its field `token` is the token."""
@@ -167,5 +193,35 @@ def _add_asking(app: FastAPI, page: Page, desk: OperatorDesk | None, gate: Gate)
             )
         except ValueError as error:
             raise HTTPException(422, "site and station are needed") from error
+        may_see(caller, wish.site)
+        await run_in_threadpool(_ask_before_restart, page, wish, form)
         await run_in_threadpool(ask, wish, caller)
         return RedirectResponse("/commands", status_code=303)
+
+
+def _add_taking_back(app: FastAPI, page: Page, desk: OperatorDesk | None, gate: Gate) -> None:
+    asking = gate.needs(SCOPE)
+
+    def take(cmd_id: str, caller: Caller) -> dict[str, str]:
+        found = _found(page, cmd_id)
+        may_see(caller, found["site"])
+        if desk is None:
+            raise RetryLater("this page knows no broker: nothing can be taken back from here")
+        desk.take_back(found["cmd_id"], found["site"], caller.name)
+        return {"cmd_id": found["cmd_id"]}
+
+    @app.delete("/api/v1/commands/{cmd_id}", status_code=202, tags=["commands"], responses=REFUSALS)
+    def take_back(
+        cmd_id: CommandId, caller: Annotated[Caller, Depends(asking)], request: Request
+    ) -> dict[str, str]:
+        """Take a command back that was not sent yet."""
+        refuse_foreign(request)
+        return take(cmd_id, caller)
+
+    @app.post("/commands/{cmd_id}", include_in_schema=False)
+    async def taken_back(cmd_id: CommandId, request: Request) -> Response:
+        """Take the form of a command's page, which takes it back."""
+        form = await read_form(request)
+        caller = await run_in_threadpool(asking, request, token_in(form))
+        await run_in_threadpool(take, cmd_id, caller)
+        return RedirectResponse(f"/commands/{cmd_id}", status_code=303)

@@ -18,7 +18,7 @@ from models.units import mwh_from_wh
 from . import formats
 from .auth import Gate, who
 from .decisions import Decision, decide
-from .forms import read_form, token_in
+from .forms import ask_first, read_form, token_in
 from .money import MoneyPages
 from .paging import may_see
 
@@ -55,6 +55,8 @@ def add_console(
         form = await read_form(request)
         caller = await run_in_threadpool(deciding, request, token_in(form))
         may_see(caller, site)
+        if form.get("decision") == "discard":
+            ask_first(form, f"Discard {transaction_id}? It is not billed.", "Discard the session")
         decision, by = _decision(form), who(caller, form.get("by", "")[:200])
         key = (site, station, transaction_id)
         await run_in_threadpool(decide, reader, record, key, decision, by, gate.now_ms())

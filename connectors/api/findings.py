@@ -9,26 +9,30 @@ from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlencode
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request
-from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from connectors.billing_writer import Caller
-from connectors.operator import OperatorDesk, UnknownFinding
-from models.errors import DecodeError, RetryLater
+from connectors.operator import OperatorDesk
+from models.errors import RetryLater
+from models.faults import FAULTS
 from models.units import MAX_STATION_TIME_MS
 
 from .auth import REFUSALS, Gate, who
 from .evidence import as_json
 from .forms import read_form, token_in
-from .page import Page
+from .page import Choice, Page
 from .paging import may_see
 
 #: What doing something about findings and about maintenance needs.
 SCOPE: Final = "findings:write"
+_SHOWN: Final = 200
 
 FindingId = Annotated[str, Path(min_length=1, max_length=64)]
 Word = Annotated[str, Query(max_length=200)]
+FindingState = Literal["open", "cleared", "all"]
+Severity = Literal["", "info", "warning", "critical"]
 
 
 class Action(BaseModel):
@@ -46,15 +50,8 @@ class Action(BaseModel):
 def add_findings(app: FastAPI, page: Page, desk: OperatorDesk | None, gate: Gate) -> None:
     """Add the addresses; without a desk nothing can be done, and every try says so."""
     _add_reading(app, page)
+    _add_pages(app, page)
     _add_doing(app, page, desk, gate)
-
-    @app.exception_handler(UnknownFinding)
-    def unknown(_: Request, error: UnknownFinding) -> Response:
-        return PlainTextResponse(error.detail, status_code=404)
-
-    @app.exception_handler(DecodeError)
-    def incomplete(_: Request, error: DecodeError) -> Response:
-        return PlainTextResponse(error.detail, status_code=422)
 
 
 def _add_reading(app: FastAPI, page: Page) -> None:
@@ -63,9 +60,9 @@ def _add_reading(app: FastAPI, page: Page) -> None:
         limit: Annotated[int, Query(ge=1, le=10_000)] = 200,
         site: Word = "",
         search: Annotated[str, Query(alias="q", max_length=200)] = "",
-        state: Literal["open", "cleared", "all"] = "open",
+        state: FindingState = "open",
         code: Word = "",
-        severity: Literal["", "info", "warning", "critical"] = "",
+        severity: Severity = "",
         assignee: Word = "",
         acked: bool | None = None,
         snoozed: bool = True,
@@ -106,12 +103,48 @@ def _add_reading(app: FastAPI, page: Page) -> None:
         seen = page.evidence.of(found, time.time_ns() // 1_000_000)
         return as_json(found["finding_id"], seen)
 
-    @app.get("/findings/{finding_id}", include_in_schema=False)
-    def shown(finding_id: FindingId) -> Response:
-        text = page.finding(finding_id)
+
+def _add_pages(app: FastAPI, page: Page) -> None:
+    def listed(
+        template: str, site: str, search: str, state: FindingState, severity: Severity, code: str
+    ) -> Response:
+        chosen = {"site": site, "search": search, "state": state, "severity": severity, "code": code}
+        text = page.filled(
+            template,
+            findings=page.ledger.chosen_findings(_SHOWN, **chosen),
+            sites=page.ledger.sites(),
+            faults=FAULTS,
+            shown=_SHOWN,
+            chosen=chosen,
+            choice=Choice(),
+        )
+        return HTMLResponse(text)
+
+    @app.get("/findings", include_in_schema=False)
+    def whole(
+        site: Word = "", q: Word = "", state: FindingState = "open", severity: Severity = "", code: Word = ""
+    ) -> Response:
+        return listed("findings.html", site, q, state, severity, code)
+
+    @app.get("/findings-live", include_in_schema=False)
+    def renewed(
+        site: Word = "", q: Word = "", state: FindingState = "open", severity: Severity = "", code: Word = ""
+    ) -> Response:
+        return listed("findings_live.html", site, q, state, severity, code)
+
+    def one(finding_id: str, *, live: bool) -> Response:
+        text = page.finding(finding_id, live=live)
         if text is None:
             raise HTTPException(404, "no such finding, or several begin so")
         return HTMLResponse(text)
+
+    @app.get("/findings/{finding_id}", include_in_schema=False)
+    def shown(finding_id: FindingId) -> Response:
+        return one(finding_id, live=False)
+
+    @app.get("/findings/{finding_id}/live", include_in_schema=False)
+    def shown_live(finding_id: FindingId) -> Response:
+        return one(finding_id, live=True)
 
 
 def _add_doing(app: FastAPI, page: Page, desk: OperatorDesk | None, gate: Gate) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -10,6 +11,36 @@ from fastapi.security import HTTPAuthorizationCredentials
 
 #: A form is no longer than this, unless said otherwise.
 MOST_BYTES: Final = 20_000
+
+
+class Unsure(Exception):
+    """What a form asks for cannot be taken back: its reader is asked first.
+
+    Parameters
+    ----------
+    question : str
+        What would happen, in words.
+    yes : str
+        The word on the button that does it.
+    form : mapping
+        What was filled in.
+    """
+
+    def __init__(self, question: str, yes: str, form: Mapping[str, str]) -> None:
+        super().__init__(question)
+        self.question, self.yes, self.form = question, yes, form
+
+
+def ask_first(form: Mapping[str, str], question: str, yes: str) -> None:
+    """Let a form pass whose reader was asked and is sure.
+
+    Raises
+    ------
+    Unsure
+        If he was not asked yet.
+    """
+    if form.get("sure") != "yes":
+        raise Unsure(question, yes, form)
 
 
 async def read_form(request: Request, most_bytes: int = MOST_BYTES) -> dict[str, str]:

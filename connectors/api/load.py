@@ -4,6 +4,7 @@ Reading is open like the rest of the page; wishes need a token with the scope ``
 wished goes to the broker as an operator message; nothing is written here.
 """
 
+import math
 import time
 from typing import Annotated, Any, Final
 from urllib.parse import quote
@@ -20,12 +21,15 @@ from models.units import MAX_STATION_TIME_MS
 
 from .auth import REFUSALS, Gate, Refusal
 from .commands import SCOPE
-from .forms import read_form, refuse_foreign, token_in
+from .forms import ask_first, read_form, refuse_foreign, token_in
 from .load_page import LoadPage
 from .paging import may_see
 
 _HOUR_MS: Final = 3_600_000
 _MOST_HOURS: Final = 8760.0
+_MOST_A: Final = 10_000.0
+#: What a vehicle needs at least, A (IEC 61851-1).
+LEAST_A: Final = 6.0
 
 Name = Annotated[str, Path(min_length=1, max_length=200)]
 Chosen = Annotated[str, Query(max_length=200)]
@@ -115,12 +119,10 @@ class Load:
             """Take the page's form, a limit of the site for some hours; its field `token` is the token."""
             form = await read_form(request)
             caller = await run_in_threadpool(asking, request, token_in(form))
-            try:
-                limit, hours = float(form.get("limit_a", "")), float(form.get("hours", ""))
-            except ValueError as error:
-                raise HTTPException(422, "limit and hours: expected numbers") from error
-            until = _now_ms() + round(min(max(hours, 0.0), _MOST_HOURS) * _HOUR_MS)
             site = form.get("site", "")
+            may_see(caller, site)
+            limit, hours = _wanted(form)
+            until = _now_ms() + round(hours * _HOUR_MS)
             await run_in_threadpool(self.ask, caller, site, {"limit_a": limit, "until_ms": until})
             return RedirectResponse(f"/managed?site={quote(site, safe='')}", status_code=303)
 
@@ -132,6 +134,41 @@ class Load:
         @router.get("/managed-live", include_in_schema=False)
         def live(site: Chosen = "") -> Response:
             return HTMLResponse(self._page.shown("managed_live.html", site, _now_ms()))
+
+
+def _wanted(form: dict[str, str]) -> tuple[float, float]:
+    """Return the limit, A, and for how many hours: 0 lifts the limit that is in force.
+
+    Raises
+    ------
+    HTTPException
+        422 where either is not a number in its bounds.
+    Unsure
+        If no vehicle could charge any more.
+    """
+    if form.get("lift"):
+        return 0.0, 0.0
+    limit = _number(form, "limit_a", _MOST_A)
+    hours = _number(form, "hours", _MOST_HOURS)
+    if limit < LEAST_A and hours:
+        question = (
+            f"{limit:g} A is less than the {LEAST_A:g} A that a vehicle needs:"
+            f" all charging at {form.get('site', '')} pauses for {hours:g} h."
+        )
+        ask_first(form, question, "Pause the site")
+    return limit, hours
+
+
+def _number(form: dict[str, str], name: str, most: float) -> float:
+    try:
+        value = float(form.get(name, ""))
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= most:
+        raise HTTPException(
+            422, f"{name}: expected a number from 0 to {most:g}, came {form.get(name, '')!r:.40}"
+        )
+    return value
 
 
 def _now_ms() -> int:

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from connectors.ledger_reader import LedgerReader
 
 from .page import Page
-from .power import HEIGHT, WIDTH, nice_ceiling
+from .power import HEIGHT, WIDTH
 
 _SPAN_MS: Final = 3_600_000
 _MINUTE_MS: Final = 60_000
@@ -17,6 +17,11 @@ _MINUTE_MS: Final = 60_000
 _GAP_MS: Final = 180_000
 _PHASES: Final = (1, 2, 3)
 _LEVELS: Final = 4
+#: The limit is not drawn on the edge of the chart.
+_HEADROOM: Final = 1.05
+_ROUND: Final = (1, 1.2, 1.6, 2, 2.4, 3.2, 4, 4.8, 6, 8, 10)
+#: A site reports every minute; after three without, what is shown is not now.
+STALE_MS: Final = 240_000
 _BAR: Final = 1000
 #: What the causes of a limit say to a person.
 CAUSES: Final = {
@@ -51,7 +56,7 @@ def load_chart(rows: Sequence[dict[str, Any]], now_ms: int) -> LoadChart:
     since_ms = now_ms - _SPAN_MS
     points = [(row["start_ms"], *_fullest(row)) for row in rows if row["start_ms"] >= since_ms]
     highest = max((max(values) for _, *values in points), default=0.0)
-    top = nice_ceiling(highest)
+    top = _ceiling(highest * _HEADROOM)
     runs: list[list[tuple[Any, ...]]] = []
     for point in points:
         if runs and point[0] - runs[-1][-1][0] <= _GAP_MS:
@@ -59,15 +64,17 @@ def load_chart(rows: Sequence[dict[str, Any]], now_ms: int) -> LoadChart:
         else:
             runs.append([point])
 
+    def spot(time_ms: int, value: float) -> str:
+        return f"{WIDTH * (time_ms - since_ms) / _SPAN_MS:.1f},{HEIGHT * (1 - value / top):.1f}"
+
     def lines(which: int) -> list[str]:
+        # A minute's means end with it; the first of a run is drawn from its begin, so that one alone shows.
         return [
             " ".join(
-                f"{WIDTH * (point[0] + _MINUTE_MS - since_ms) / _SPAN_MS:.1f},"
-                f"{HEIGHT * (1 - point[which] / top):.1f}"
-                for point in run
+                [spot(run[0][0], run[0][which])]
+                + [spot(point[0] + _MINUTE_MS, point[which]) for point in run]
             )
             for run in runs
-            if len(run) > 1
         ]
 
     hours = [
@@ -82,6 +89,14 @@ def load_chart(rows: Sequence[dict[str, Any]], now_ms: int) -> LoadChart:
             f"{points[-1][3]:.0f} A, highest {max(point[1] for point in points):.0f} A."
         )
     return LoadChart(levels, hours, lines(1), lines(2), lines(3), words)
+
+
+def _ceiling(value: float) -> float:
+    """Return the least round number, with round quarters, that is at least `value` (1 for 0 and less)."""
+    scale = 1.0
+    while scale * 10 <= value:
+        scale *= 10
+    return next(factor * scale for factor in _ROUND if factor * scale >= value)
 
 
 def _fullest(row: dict[str, Any]) -> tuple[float, float, float]:
@@ -119,7 +134,9 @@ class LoadPage:
             sites=[row | {"share": _share(row)} for row in sites],
             site=chosen,
             now=now,
-            evses=evses,
+            evses=sorted(evses, key=lambda row: row["cause"] != "fallback"),
+            fullest=_fullest(now) if now else None,
+            stale=now is not None and now_ms - now["start_ms"] > STALE_MS,
             causes=CAUSES,
             chart=load_chart(minutes, now_ms),
             width=WIDTH,

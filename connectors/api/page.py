@@ -100,11 +100,15 @@ class Page:
             "kwh": words.kwh_text,
             "plain_time": words.plain_time,
             "badge": words.badge,
+            "command_badge": words.command_badge,
+            "cause_link": words.cause_link,
             "says": says,
             "ended": how_ended,
             "plug": hottest_plug,
         }
-        self._templates.globals |= {"images": False, "tokens": lambda: False}
+        self._templates.globals |= {
+            "images": False, "tokens": lambda: False, "command_words": words.command_words,
+        }  # fmt: skip
 
     def health(self) -> Health:
         """Return the present health."""
@@ -129,21 +133,26 @@ class Page:
         known = {"instance": self._instance, "now_ms": self._now_ms()}
         return self._templates.get_template(template).render(known | values)
 
-    def finding(self, finding_id: str) -> str | None:
-        """Return the page of one finding with its history; None when the ledger has no such finding."""
+    def finding(self, finding_id: str, *, live: bool = False) -> str | None:
+        """Return the page of one finding with its history; None when the ledger has no such finding.
+
+        Its `live` part comes without the drawn evidence, which the page keeps as it is.
+        """
         found = self.ledger.finding(finding_id)
         if found is None:
             return None
-        seen = self.evidence.of(found, self._now_ms())
+        seen = None if live else self.evidence.of(found, self._now_ms())
         history = [{"at": c["changed_at"], "change": c} for c in found["changes"]]
         history += [{"at": a["at"], "action": a} for a in found["actions"]]
+        set_off = self.ledger.reactions(finding=found["finding_id"])
         return self.filled(
-            "finding.html",
+            "finding_live.html" if live else "finding.html",
             faults=FAULTS,
             f=found,
             history=sorted(history, key=lambda item: item["at"]),
-            panels=drawn(seen),
-            source=seen.source,
+            reactions=[row | {"link": words.reaction_link(row)} for row in set_off],
+            panels=None if seen is None else drawn(seen),
+            source="" if seen is None else seen.source,
             width=EVIDENCE_WIDTH,
             height=EVIDENCE_HEIGHT,
             choice=Choice(),

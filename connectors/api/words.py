@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote
 
+from models.command_types import command_id
 from models.evidence_text import duration
 
 NOTHING: Final = "–"
+#: First word of a command's cause -> the page of what caused it.
+_CAUSES: Final = {"reaction": "findings", "campaign": "campaigns"}
+_PERIODS: Final = 3
+#: Badge of a state of a command.
+_COMMANDS: Final = {
+    "accepted": "ok", "scheduled": "ok", "requested": "info", "sent": "info", "rejected": "warning",
+    "expired": "warning",
+}  # fmt: skip
 #: Badge of a state, and of what signed values prove.
 _BADGES: Final = {
     "review": "critical",
@@ -67,3 +78,42 @@ def plain_time(text: str | None) -> str:
 def badge(word: str) -> str:
     """Return the kind of badge that a state of a session, or of its signed values, is shown with."""
     return _BADGES.get(word, "info")
+
+
+def reaction_link(row: Mapping[str, Any]) -> str:
+    """Return the address of the command that a reaction sent; "" where none was."""
+    if row["state"] not in ("sent", "undone"):
+        return ""
+    return f"/commands/{command_id(row['site'], row['station'], row['cause'])}"
+
+
+def cause_link(cause: str) -> str:
+    """Return the address of what caused a command, as told by its cause; "" where there is no page."""
+    kind, _, rest = cause.partition("/")
+    name = quote(rest.partition("/")[0], safe="")
+    return f"/{_CAUSES[kind]}/{name}" if kind in _CAUSES and name else ""
+
+
+def command_words(command: str, body: Mapping[str, Any]) -> str:
+    """Return what a command asks for, short: the limits of a charging profile, else its plain fields."""
+    profile = body.get("chargingProfile")
+    if command == "SetChargingProfile" and isinstance(profile, dict):
+        return _limits(profile)
+    plain = [value for value in body.values() if isinstance(value, str | int | float)]
+    return ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in plain)
+
+
+def _limits(profile: Mapping[str, Any]) -> str:
+    """Return the first limits of a charging profile, with their unit."""
+    schedules = profile.get("chargingSchedule") or []
+    schedule = schedules[0] if isinstance(schedules, list) and schedules else schedules
+    if not isinstance(schedule, dict):
+        return ""
+    periods = [p["limit"] for p in schedule.get("chargingSchedulePeriod", []) if "limit" in p]
+    told = [f"{limit:g}" for limit in periods[:_PERIODS]] + (["…"] if len(periods) > _PERIODS else [])
+    return f"{', '.join(told)} {schedule.get('chargingRateUnit', '')}".strip()
+
+
+def command_badge(state: str) -> str:
+    """Return the kind of badge of a command's state."""
+    return _COMMANDS.get(state, "critical")

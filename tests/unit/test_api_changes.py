@@ -24,7 +24,10 @@ OURS = "127.0.0.1"
 #: Needs a token even while there are none: it moves stations or money.
 ALWAYS = {
     "/commands",
+    "/commands/x",
     "/managed",
+    "/reactions",
+    "/api/v1/reactions/breaker",
     "/api/v1/commands",
     "/api/v1/commands/x",
     "/api/v1/load/x",

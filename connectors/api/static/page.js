@@ -26,8 +26,8 @@ function matchAttributes(from, to) {
     if (from.getAttribute(name) !== value) from.setAttribute(name, value);
   }
   for (const { name } of [...from.attributes]) {
-    // What its reader opened stays open.
-    if (!to.hasAttribute(name) && name !== "open") from.removeAttribute(name);
+    // What its reader opened stays open, and what was wrong with a field stays told.
+    if (!to.hasAttribute(name) && name !== "open" && name !== "aria-invalid") from.removeAttribute(name);
   }
 }
 
@@ -97,7 +97,8 @@ async function renew() {
   renewing = true;
   clearTimeout(timer);
   try {
-    const answer = await fetch((live.dataset.from || "/live") + location.search, {
+    const from = live.dataset.from;
+    const answer = await fetch(from.includes("?") ? from : from + location.search, {
       cache: "no-store",
       signal: AbortSignal.timeout(PATIENCE_MS),
     });
@@ -107,7 +108,8 @@ async function renew() {
       gone.hidden = true;
       if (!paused) say("fresh", "live");
     } else {
-      lost(`The server answers with error ${answer.status}.`);
+      const told = (await answer.text()).slice(0, 300);
+      lost(`The server answers with error ${answer.status}${told.startsWith("{") ? "" : `: ${told}`}.`);
     }
   } catch {
     lost("The server does not answer.");
@@ -134,32 +136,6 @@ pause.addEventListener("click", () => {
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden && !paused) renew();
 });
-document.getElementById("site")?.addEventListener("change", (event) => event.target.form.requestSubmit());
-
-// Forms that do something are sent in place; without this script they are sent as any form is.
-document.addEventListener("submit", async (event) => {
-  const form = event.target;
-  if (form.getAttribute("method") !== "post") return;
-  event.preventDefault();
-  const done = form.querySelector(".done");
-  const filled = new FormData(form, event.submitter);
-  if (filled.has("by")) localStorage.setItem("by", filled.get("by"));
-  done.textContent = "sending";
-  try {
-    const answer = await fetch(form.getAttribute("action"), { method: "POST", body: new URLSearchParams(filled) });
-    done.textContent = answer.ok ? "done, shows in a moment" : await answer.text();
-    for (const name of ["text", "to"]) {
-      if (answer.ok && form.elements[name]) form.elements[name].value = "";
-    }
-    if (answer.ok) renew();
-  } catch {
-    done.textContent = "the server does not answer";
-  }
-});
-live.addEventListener("toggle", (event) => {
-  const by = event.target.querySelector("input[name=by]");
-  if (event.target.open && by && !by.value) by.value = localStorage.getItem("by") || "";
-}, true);
 
 pause.hidden = false;
 say("fresh", "live");
