@@ -157,6 +157,8 @@ def test_a_decision_goes_through_broker_and_journal_and_comes_back(tab: Tab, tmp
         tab.js("document.querySelector('button[value=bill]').click()")
         tab.until("document.body !== null && document.body.innerText.includes('ann: bill')")
         wait_for(lambda: _state(service) == "complete", "decided", 40)
+        # session and bill are delivered one after the other
+        wait_for(lambda: 'class="bills"' in service.get("/sessions/depot/CP7/lost"), "billed", 20)
         tab.open(f"{address}/sessions/depot/CP7/lost")
         text = tab.js("document.body.innerText")
         assert "12.0005 kWh" in text

@@ -189,7 +189,10 @@ def test_requests_reach_the_control_shard(folder: Path, tmp_path: Path) -> None:
             wait_for(lambda: ingest.sources[0].status().connected, "connected")
             assert ask(folder, "POST", "/api/v1/campaigns", at, json=plan(id="c2")).status_code == 202
             form = {"action": "resume:waive", "by": "bob", "text": "known"}
-            assert ask(folder, "POST", "/campaigns/c1", at, data=form).status_code == 303
+            unsure = ask(folder, "POST", "/campaigns/c1", at, data=form)
+            assert (unsure.status_code, unsure.json()["sure"]) == (409, "Resume without the gate")
+            sure = form | {"sure": "yes"}
+            assert ask(folder, "POST", "/campaigns/c1", at, data=sure).status_code == 303
             wait_for(lambda: len(journaled(config)) == 2, "journaled")
         found = journaled(config)
     assert {message.shard for message in found} == {config.journal.shards}

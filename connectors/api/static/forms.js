@@ -6,6 +6,7 @@ const PATIENCE_FORM_MS = 15000;
 // A second click this soon after the answer is the other half of a double click.
 const HOLD_MS = 800;
 const busy = new WeakSet();
+const pressed = new WeakMap(); // form -> the button that did something, and when
 // Kept while this page is open and never stored, so that a token is typed once.
 let token = "";
 
@@ -116,18 +117,19 @@ document.addEventListener("submit", async (event) => {
   const form = event.target;
   if (form.getAttribute("method") !== "post") return;
   event.preventDefault();
-  if (busy.has(form)) return;
+  const last = pressed.get(form);
+  if (busy.has(form) || (last?.button === event.submitter && performance.now() - last.at < HOLD_MS)) return;
   busy.add(form);
   const filled = new FormData(form, event.submitter);
   if (filled.has("by")) localStorage.setItem("by", filled.get("by"));
   for (const field of form.querySelectorAll("[aria-invalid]")) field.removeAttribute("aria-invalid");
-  let done = false;
   try {
-    done = await send(form, filled, event.submitter);
+    const done = await send(form, filled, event.submitter);
+    if (done) pressed.set(form, { button: event.submitter, at: performance.now() });
   } catch {
     tell(form, "bad", "The server does not answer. Look whether it was done before you try again.");
   }
-  setTimeout(() => busy.delete(form), done ? HOLD_MS : 0);
+  busy.delete(form);
 });
 
 // Who it is was said before: in a form that is opened or entered it stands already.
