@@ -174,6 +174,18 @@ def charging_since(site: str, station: str) -> Any:
     return select(func.min(c.start_ms)).where(c.site == site, c.station == station, c.state == "open")
 
 
+def raised_since(campaign: str, since_ms: int) -> Any:
+    """Return the query for findings raised since then: code, state in the campaign, how many."""
+    s, f = campaign_stations.c, t.finding_changes.c
+    same = (s.site == f.site) & (s.station == f.station)
+    return (
+        select(f.code, s.state, func.count())
+        .join_from(t.finding_changes, campaign_stations, same)
+        .where(s.campaign == campaign, f.change == 1, f.changed_at >= since_ms, f.live)
+        .group_by(f.code, s.state)
+    )
+
+
 def at_work_elsewhere(campaign: str, site: str, station: str) -> Any:
     """Return the query for another campaign that has an update of a station under way."""
     c = campaign_stations.c

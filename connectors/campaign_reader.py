@@ -64,6 +64,31 @@ class CampaignReader(LedgerReader):
         row = standing.row or {"campaign": campaign, "site": site, "station": station, "state": "not in it"}
         return row | {"why": why(view, outlook(view, now_ms), standing, now_ms)}
 
+    def findings(self, campaign: str) -> list[Row]:
+        """Return findings raised since the newest wave opened, by code, most of updated stations first.
+
+        ``updated`` of stations that run the new version, ``waiting`` of those that wait; with the number of
+        stations of each. Empty while no wave is open.
+        """
+        with self._connected() as db:
+            view = _view(db, campaign)
+            if view is None or not view.waves:
+                return []
+            found = db.execute(c.raised_since(campaign, view.waves[-1].opened_ms)).all()
+            states = _funnel(db, campaign)["all"]
+        codes: dict[str, dict[str, int]] = {}
+        for code, state, count in found:
+            group = "updated" if state == "succeeded" else "waiting" if state in ("waiting", "due") else ""
+            if group:
+                counts = codes.setdefault(code, {"updated": 0, "waiting": 0})
+                counts[group] += int(count)
+        stations = {
+            "updated_stations": states.get("succeeded", 0),
+            "waiting_stations": states.get("waiting", 0) + states.get("due", 0),
+        }
+        rows = [{"code": code} | counts | stations for code, counts in codes.items()]
+        return sorted(rows, key=lambda row: (-row["updated"], row["code"]))
+
     def planned(self, campaign: str) -> Iterator[Row]:
         """Yield all stations of a campaign by site and station, each with the wave it is in or will be in."""
         with self._connected() as db:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+
+#: States of stations in the order of their way.
+STATES: Final = (
+    "waiting", "due", "requested", "accepted", "downloading", "downloaded", "installing", "installed",
+    "succeeded", "failed", "timed_out", "rejected", "unreachable", "skipped", "cancelled",
+)  # fmt: skip
 
 
 class CampaignRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from ._gate_history import EXPOSURE, exposures
 from .errors import SnapshotError
+from .gate_words import compared, decided
 
 VERSION: Final = 2
 HOUR_MS: Final = 3_600_000
@@ -40,7 +41,6 @@ HOUR_MS: Final = 3_600_000
 _MAX_HOURS: Final = 1440
 
 METRICS: Final = ("findings", "failed_starts", "offline_s", "energy_wh")
-_STARTS: Final = METRICS.index("failed_starts")
 
 _Share = Annotated[float, Meta(gt=0.0, lt=0.5)]
 _Worse = Annotated[float, Meta(gt=1.0, le=10.0)]
@@ -215,7 +215,7 @@ class Gate:
         elif all(m.verdict == "same" for m in found):
             decision, reason = "pass", "every metric is as before"
         else:
-            reason = "undecided: " + ", ".join(m.metric for m in found if m.verdict == "open")
+            reason = "cannot tell yet of " + ", ".join(m.metric for m in found if m.verdict == "open")
         if decision == "wait" and soaked_ms >= max(settings.max_soak_s, settings.min_soak_s) * 1000:
             decision, reason = _give_up(settings, found, enough, reason)
         return Verdict(
@@ -343,6 +343,5 @@ def _give_up(
 
 
 def _words(metric: MetricVerdict) -> str:
-    before, now = metric.rate_waiting or 0.0, metric.rate_updated or 0.0
-    unit = "start" if metric.metric == METRICS[_STARTS] else "station-hour"
-    return f"{metric.metric} {now:.4g} per {unit} against {before:.4g} (llr {metric.llr:.2f})"
+    plain = msgspec.structs.asdict(metric)
+    return f"{compared(plain)}; {decided(plain)}"

@@ -21,6 +21,7 @@ from models.campaigns import CampaignBook
 from models.gate import HOUR_MS
 
 from .drill_campaign import START_MS, plan_of
+from .drill_words import Line, in_words
 
 #: Means per station: findings an hour, starts an hour, failed of them, hours with an offline spell.
 FINDINGS, STARTS, FAILED, OFFLINE = 0.02, 0.3, 0.06, 0.01
@@ -110,7 +111,9 @@ def one_campaign(options: GateOptions, seed: int, bad: bool) -> tuple[str, int, 
                 verdict = told.verdict or {}
                 worse = [m["metric"] for m in verdict["metrics"] if m["verdict"] == "worse"]
                 left = [m["metric"] for m in verdict["metrics"] if m["verdict"] == "open"]
-                why = f"{verdict['decision']} {', '.join(worse or left)}".strip()
+                decided = {"pass": "every figure as before", "undecided": "cannot tell of"}
+                word = decided.get(verdict["decision"], verdict["decision"])
+                why = f"{word} {', '.join(worse or left)}".strip()
                 end = "next wave" if verdict["decision"] == "pass" else "paused"
                 return end, hour + 1 - first, why
     return "no verdict", options.soak + 2, "none"
@@ -143,3 +146,29 @@ class _Rates:
         energy = starts * rng.gamma(2.0, 6000.0 * self._own[3])
         values = np.stack([found, failed, offline, energy], axis=1).astype(np.float64)
         return values, starts.astype(np.float64)
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return the figures in words."""
+    least = -(-95 * result["seeds"] // 100)
+    told = result | {"enough": f"{least} of {result['seeds']}"}
+    for name in ("bad_stopped", "harmless_passed"):
+        hours = result[f"{name}_hours"]
+        told[f"{name}_hours"] = f"{hours['p50']:g} (median), {hours['p95']:.3g} for 95 of 100"
+    title = (
+        f"{result['seeds']} campaigns with a bad image and as many with a harmless one, "
+        f"{result['canaries']:,} canaries of {result['stations']:,} stations (seeds from {result['seed']})"
+    )
+    return in_words(
+        title,
+        told,
+        [
+            Line("bad_stopped", "bad images stopped before the second wave"),
+            Line("bad_stopped_hours", "hours until then"),
+            Line("bad_stopped_why", "what decided"),
+            Line("harmless_passed", "harmless images that passed"),
+            Line("harmless_passed_hours", "hours until then"),
+            Line("harmless_passed_why", "what decided"),
+            Line("enough", "enough of each"),
+        ],
+    )

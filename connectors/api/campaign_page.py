@@ -122,6 +122,7 @@ class CampaignPage:
             risky=RISKY,
             bar_width=BAR,
             gate=gate,
+            findings=self._reader.findings(campaign["campaign"]),
             ahead=self._reader.outlook(campaign["campaign"], now_ms),
             failed=failed[:SHOWN_STATIONS],
             latest=self._reader.campaign_stations(campaign["campaign"], 20),

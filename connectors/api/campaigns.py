@@ -129,6 +129,12 @@ class Campaigns:
             found: dict[str, Any] = to_builtins(self._reader.outlook(campaign, _now_ms()))
             return found
 
+        @router.get("/api/v1/campaigns/{campaign}/findings")
+        def raised(campaign: CampaignId) -> list[dict[str, Any]]:
+            """Return findings since the newest wave opened, by code: of updated and of waiting stations."""
+            self._known(campaign)
+            return self._reader.findings(campaign)
+
         @router.get("/api/v1/campaigns/{campaign}/stations/{site}/{station}")
         def one_station(campaign: CampaignId, site: PlaceName, station: PlaceName) -> dict[str, Any]:
             """Return where a station stands, and ``why`` it does not run the version yet."""
@@ -151,7 +157,7 @@ class Campaigns:
                 for state in FAILURES
                 for row in self._reader.campaign_stations(campaign, _MOST_FAILED, state=state)
             ]
-            return HTMLResponse(html(found, failed))
+            return HTMLResponse(html(found, failed, self._reader.findings(campaign)))
 
     def _add_asking(self, router: APIRouter) -> None:
         steering = self._steering

@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Final
 
+from models.campaign_rows import STATES
 from pipeline.arguments import count
 
 _ACTIONS: Final = {
@@ -22,11 +23,6 @@ _ACTIONS: Final = {
     "rollback": "bring updated stations back to the previous image",
 }
 _READING: Final = ("list", "status", "stations", "outlook", "why", "report")
-#: States of stations in the order of their way.
-_ORDER: Final = (
-    "waiting", "due", "requested", "accepted", "downloading", "downloaded", "installing", "installed",
-    "succeeded", "failed", "timed_out", "rejected", "unreachable", "skipped", "cancelled",
-)  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions.add_parser("list", help="all campaigns, the newest first")
     status = actions.add_parser("status", help="where one stands: history, waves, the gate")
     stations = actions.add_parser("stations", help="its stations, those that changed last first")
-    stations.add_argument("--state", default="", choices=("", *_ORDER))
+    stations.add_argument("--state", default="", choices=("", *STATES))
     stations.add_argument("--limit", metavar="N", type=count, default=100, help="at most so many (100)")
     ahead = actions.add_parser("outlook", help="waves to come, when each may begin, and when it may end")
     ahead.add_argument(
@@ -170,7 +166,9 @@ def _read(args: argparse.Namespace, config: Any) -> None:
         else:
             from connectors.campaign_report import write_report
 
-            for path in write_report(found, reader.every_station(args.campaign), args.out):
+            for path in write_report(
+                found, reader.every_station(args.campaign), reader.findings(args.campaign), args.out
+            ):
                 print(path)
     finally:
         reader.close()
@@ -250,8 +248,8 @@ def _line(row: dict[str, Any]) -> str:
 
 def _status(row: dict[str, Any]) -> str:
     lines = [_line(row)]
-    states = [state for state in _ORDER if state in row["funnel"]["all"]]
-    for wave in row["funnel"]["waves"]:
+    states = [state for state in STATES if state in row["funnel"]["all"]]
+    for wave in sorted(row["funnel"]["waves"], key=lambda one: (one["wave"] < 0, one["wave"])):
         name = "not open yet" if wave["wave"] < 0 else f"wave {wave['wave'] + 1}"
         figures = "  ".join(f"{state} {wave['states'][state]}" for state in states if state in wave["states"])
         lines.append(f"  {name:<14} {figures}")
@@ -264,12 +262,9 @@ def _status(row: dict[str, Any]) -> str:
 
 
 def _metric(metric: dict[str, Any]) -> str:
-    rates = [metric["rate_updated"], metric["rate_waiting"]]
-    updated, waiting = ("unknown" if rate is None else f"{rate:.4g}" for rate in rates)
-    return (
-        f"      {metric['metric']:<14} {metric['verdict']:<6} llr {metric['llr']:.2f} in "
-        f"[{metric['lower']:.2f}, {metric['upper']:.2f}], updated {updated}, waiting {waiting}"
-    )
+    from models.gate_words import compared, decided
+
+    return f"      {compared(metric)}\n        {decided(metric)}"
 
 
 def _station(row: dict[str, Any]) -> str:

@@ -47,3 +47,10 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
             raise ConfigError(f"drill campaign: --broker {at!r}: expected HOST:PORT")
         return run_broker(BrokerOptions(args.seed, args.stations, args.kills, at), say)
     return run_campaign(CampaignOptions(args.seed, args.stations, args.kills), say)
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return the figures in words."""
+    from pipeline.drill_campaign import table as words
+
+    return words(result)

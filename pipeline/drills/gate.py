@@ -46,3 +46,10 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
         )
     options = GateOptions(args.seed, args.seeds, args.stations, args.canaries, args.soak_hours)
     return run_gate(options, say)
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return the figures in words."""
+    from pipeline.drill_gate import table as words
+
+    return words(result)

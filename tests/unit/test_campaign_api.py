@@ -106,6 +106,8 @@ def test_pages_and_report(folder: Path) -> None:
     assert {row["fw"] for row in table if row["state"] == "succeeded"} == {NEW}
     report = ask(folder, "GET", "/api/v1/campaigns/c1/report.html").text
     assert "9 of 40 stations run Volta V2 2.0.0" in report
+    assert '<link rel="stylesheet" href="/static/page.css">' in report
+    assert "approved by bob" in report
 
 
 def test_what_is_asked_is_checked_before_it_leaves(folder: Path) -> None:
@@ -141,6 +143,9 @@ def test_the_command_line_reads(folder: Path, tmp_path: Path, capsys: pytest.Cap
     assert json.loads(capsys.readouterr().out)["state"] == "failed"
     assert cli.main(["campaign", "report", "c1", "--out", str(tmp_path / "out"), *at]) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["c1.csv", "c1.html"]
+    saved = (tmp_path / "out" / "c1.html").read_text()
+    assert "<style>" in saved
+    assert "href=" not in saved  # it needs nothing but itself
     assert cli.main(["campaign", "status", "c7", *at]) != 0
 
 

@@ -17,6 +17,7 @@ from models.campaign_outlook import Outlook, View, outlook, view_of, wave_of, wa
 from models.campaign_why import Standing, why
 from pipeline import cli
 
+from ._ledger_records import blob, change
 from .campaigning import HOUR, MINUTE, NEW, OLD, T0, Bench, image, plan
 from .test_campaign_api import ask, stored
 
@@ -221,6 +222,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bench.go()
     bench.update(bench.asked()[0])
     ledger: Ledger = stored(made, bench)
+    updated = next(row for row in bench.station_rows.values() if row.state == "succeeded")
+    late = next(row for row in bench.station_rows.values() if row.state == "waiting")
+    raised = [
+        (updated, "a", 1, bench.now + 1),
+        (updated, "a", 2, bench.now + 2),  # the same one, updated
+        (updated, "b", 1, bench.now + 3),
+        (late, "c", 1, bench.now + 4),
+        (updated, "d", 1, T0 - 1),  # before the wave
+    ]
+    found = [
+        change(number, finding_id=name, site=row.site, station=row.station, code=code, changed_at=at)
+        for row, name, number, at in raised
+        for code in ["lock_failure" if name == "c" else "over_current"]
+    ]
+    ledger.apply("findings", [(0, blob(*found))])
     ledger.close()
     return made
 
@@ -233,7 +249,17 @@ def test_over_http_and_on_the_page(folder: Path) -> None:
     late = ask(folder, "GET", "/api/v1/campaigns/c1/stations?state=waiting").json()[0]
     one = ask(folder, "GET", f"/api/v1/campaigns/c1/stations/{late['site']}/{late['station']}").json()
     assert one["why"][0].startswith("it will be in wave 2")
+    told = ask(folder, "GET", "/api/v1/campaigns/c1/findings").json()
+    assert [(row["code"], row["updated"], row["waiting"]) for row in told] == [
+        ("over_current", 2, 0),
+        ("lock_failure", 0, 1),
+    ]
+    assert (told[0]["updated_stations"], told[0]["waiting_stations"]) == (1, 8)
+    assert (
+        "Findings since the newest wave opened" in ask(folder, "GET", "/api/v1/campaigns/c1/report.html").text
+    )
     page = ask(folder, "GET", "/campaigns/c1").text
+    assert "over current" in page
     assert "Ends not before" in page
     shown = ask(folder, "GET", f"/campaigns/c1/station?place={late['site']}/{late['station']}").text
     assert "it will be in wave 2" in shown

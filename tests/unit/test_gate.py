@@ -61,7 +61,10 @@ def test_worse_same_and_open() -> None:
     hours(gate, 0.1, 2.0, 400, 100, 1)
     verdict = gate.judge(ONE, 0)
     assert verdict.decision == "worse"
-    assert verdict.reason.startswith("findings 0.1883 per station-hour against 0.1079")
+    assert verdict.reason == (
+        "findings: 0.1883 per station-hour of the updated, 0.1079 of those that wait, 1.75 times; "
+        "worse: log likelihood ratio 31.51 (as before below -4.59, worse above 4.59)"
+    )
     assert (verdict.stations_updated, verdict.stations_waiting, verdict.hours) == (100, 300, 24)
     gate = Gate(0)
     hours(gate, 0.1, 1.0, 400, 100, 2)
