@@ -14,7 +14,8 @@ import msgspec
 
 from .config import Config
 from .flow import Stages
-from .replay import Collected, replay, run_flow, summarise
+from .replay import replay, run_flow
+from .replay_files import ResultFiles
 from .replay_journal import FrozenJournal
 from .warmup import warm_up
 
@@ -87,16 +88,18 @@ def run_side(config: Config, logs: Sequence[Path], journals: Sequence[FrozenJour
             closes = closes and bool(summary["closes"])
             findings += _raised((Path(place) / "findings.jsonl").read_bytes().splitlines())
     for journal in journals:
-        stages, collected = Stages.of(config, None), Collected(None)
+        stages = Stages.of(config, None)
         warm_up(stages)
-        with journal:
+        with tempfile.TemporaryDirectory(prefix="backtest-") as place, journal:
+            results = ResultFiles(Path(place), points=False)
             began = time.perf_counter()
-            run_flow(config, stages, journal, collected)
+            run_flow(config, stages, journal, results)
             flow_s += time.perf_counter() - began
-        summary = summarise(collected, 0.0, 0.0)
-        rows += int(summary["rows"]["in"])
-        closes = closes and bool(summary["closes"])
-        findings += _raised(msgspec.json.encode(change.published()) for change in collected.findings)
+            results.finish(config.maintenance.rules())
+            summary = results.tally.summary()
+            rows += int(summary["rows"]["in"])
+            closes = closes and bool(summary["closes"])
+            findings += _raised((Path(place) / "findings.jsonl").read_bytes().splitlines())
     return Side(name, findings, rows, flow_s * _NS / rows if rows else 0.0, closes)
 
 

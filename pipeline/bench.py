@@ -31,7 +31,8 @@ from models.frame import Frame
 from .config import Config
 from .flow import Stages
 from .order import OrderStage
-from .replay import Collected, replay, run_flow
+from .replay import replay, run_flow
+from .replay_files import ResultFiles
 from .replay_log import write_journal
 from .warmup import warm_up
 
@@ -106,9 +107,9 @@ def flow_speed(config: Config, log: Path, runs: int) -> dict[str, Any]:
             whole_cpu.append(rows / (time.process_time() - cpu))
             whole.append(summary["rows_per_s"])
             write_journal(config, log, out / "journal.db")
-            with JournalReader(out / "journal.db") as reader, (out / "points").open("wb") as points:
+            with JournalReader(out / "journal.db") as reader:
                 began, cpu = time.perf_counter(), time.process_time()
-                run_flow(config, stages, reader, Collected(points))
+                run_flow(config, stages, reader, ResultFiles(out / "alone"))
                 alone.append(rows / (time.perf_counter() - began))
                 alone_cpu.append(rows / (time.process_time() - cpu))
         share.append(alone_cpu[-1] / bare_decoding(log))

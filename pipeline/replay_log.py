@@ -27,6 +27,7 @@ _HOUR_S: Final = 3600
 _DENSE_S: Final = 120
 _BLOCK_MESSAGES: Final = 200_000
 _BLOCK_BYTES: Final = 32 << 20  # of payloads
+_BLOCK_NS: Final = 6 * _HOUR_S * NS_PER_S  # of arrivals: each second has a tick a shard
 
 
 def tick_times(heard_s: int, after_s: int, until_s: int) -> NDArray[np.int64]:
@@ -86,14 +87,13 @@ class Ticker:
 
 def _merge(frame: Frame | None, ticks_ns: NDArray[np.int64]) -> Frame:
     """Return messages and ticks in order of time; a tick comes before a message of its own second."""
-    ticks = Frame.ticks(ticks_ns.tolist())
     if frame is None:
-        return ticks
+        return Frame.ticks(ticks_ns.tolist())
     if len(ticks_ns) == 0:
         return frame
     recv = np.maximum.accumulate(frame.recv_ns)
     at = np.searchsorted(recv, ticks_ns, side="left")  # index of the first message at or after the tick
-    n = len(frame) + len(ticks)
+    n = len(frame) + len(ticks_ns)
     where = np.zeros(n, np.bool_)
     where[at + np.arange(len(ticks_ns))] = True
     out = Frame(
@@ -114,14 +114,15 @@ def _merge(frame: Frame | None, ticks_ns: NDArray[np.int64]) -> Frame:
 
 
 def blocks(path: Path) -> Iterator[Frame]:
-    """Yield the messages of a log in blocks of about `_BLOCK_MESSAGES` or `_BLOCK_BYTES`."""
+    """Yield the messages of a log in blocks of about `_BLOCK_MESSAGES`, `_BLOCK_BYTES` or `_BLOCK_NS`."""
     held: list[Frame] = []
     count = size = 0
     for frame in read_frames(path):
         held.append(frame)
         count += len(frame)
         size += len(frame.payloads)
-        if count >= _BLOCK_MESSAGES or size >= _BLOCK_BYTES:
+        long = int(frame.recv_ns[-1]) - int(held[0].recv_ns[0]) >= _BLOCK_NS
+        if count >= _BLOCK_MESSAGES or size >= _BLOCK_BYTES or long:
             yield Frame.concat(held)
             held, count, size = [], 0, 0
     if held:
@@ -211,7 +212,8 @@ def _parts(frame: Frame, most: int, size: int) -> Iterator[Frame]:
 
 def _stop(frame: Frame, at: int, most: int, size: int) -> int:
     """Return where the part that begins at message `at` ends."""
-    end = frame.topic_end + frame.payload_end
-    base = int(end[at - 1]) if at else 0
-    fit = int(np.searchsorted(end, base + size, side="right"))
-    return min(max(fit, at + 1), at + max(most, 1), len(frame))
+    last = min(at + max(most, 1), len(frame))
+    end = frame.topic_end[at:last] + frame.payload_end[at:last]
+    base = int(frame.topic_end[at - 1] + frame.payload_end[at - 1]) if at else 0
+    fit = at + int(np.searchsorted(end, base + size, side="right"))
+    return min(max(fit, at + 1), last)
