@@ -316,10 +316,10 @@ def run(
         raise ours from error
 
 
-def _ours(error: BaseException | None) -> ChargestreamError | None:
-    """Return the error of ours that `error` was made of, if any."""
+def _ours(error: BaseException | None) -> ChargestreamError | KeyboardInterrupt | None:
+    """Return the error of ours, or the wish of a person to stop, that `error` was made of, if any."""
     while error is not None:
-        if isinstance(error, ChargestreamError):
+        if isinstance(error, ChargestreamError | KeyboardInterrupt):
             return error
         error = error.__cause__
     return None
