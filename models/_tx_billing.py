@@ -10,7 +10,7 @@ from . import _tx_state as s
 from ._tx_judge import Verdict
 from ._tx_rows import session_body, session_row
 from ._tx_state import Tx
-from .cashier import Cashier, Connector, Sale, TariffError, sale_of
+from .cashier import Cashier, Connector, TariffError, sale_of
 from .devices import CONNECTOR_TYPES, DeviceTable
 from .outputs import CdrRow, SessionRow
 from .units import NS_PER_MS
@@ -29,11 +29,10 @@ def with_bill(
     What was billed and is discarded is credited.
     """
     row = msgspec.structs.replace(row, body=row.body | cashier.who(row, tx.payment, tx.cdr_token))
-    sent = msgspec.msgpack.decode(tx.billed, type=Sale) if tx.billed else None
     known = verdict.begin_mwh is not None and verdict.end_mwh is not None and row.energy_mwh is not None
     discarded = (tx.decision or {}).get("decision") == "discard"
-    if tx.state == s.COMPLETE and discarded and sent is not None:
-        credits = cashier.credit(sent, tx.revision, now_ns // NS_PER_MS)
+    if tx.state == s.COMPLETE and discarded and tx.billed:
+        credits = cashier.credit(cashier.sent(tx.billed), row, now_ns // NS_PER_MS)
         tx.billed = b""
         return msgspec.structs.replace(row, body=row.body | {"cdr_ids": [c.id for c in credits]}), credits
     if tx.state != s.COMPLETE or not known or discarded or row.start_ms is None or row.end_ms is None:
@@ -55,17 +54,19 @@ def with_bill(
         sale, at_start=tx.at_start, authorization_reference=tx.payment, cdr_token=tx.cdr_token
     )
     try:
-        cdrs, price = cashier.bill(sale, sent)
+        sent = cashier.sent(tx.billed) if tx.billed else None
+        made = cashier.bill(sale, sent, decided=tx.decision is not None)
     except TariffError as error:
         tx.state = s.TRANSITIONS[tx.state, s.DOUBT]
         verdict.reasons.append("no price")
         verdict.decide("no price", error=str(error))
         tx.body = session_body(tx, verdict)
         return session_row(tx, verdict, now_ns), []
+    price, cdrs = made.price, made.cdrs
     if not price:
         return row, []
-    if cdrs:
-        tx.billed = msgspec.msgpack.encode(sale)
+    if made.sent is not None:
+        tx.billed = msgspec.msgpack.encode(made.sent)
     total = {"excl_vat": price["total_excl"], "incl_vat": price["total_incl"]}
     body = row.body | {"price": price, "total_cost": total, "cdr_ids": [cdr.id for cdr in cdrs]}
     return msgspec.structs.replace(row, body=body), cdrs

@@ -191,13 +191,13 @@ class Till:
         if tx is None or tx.payment or word.action != SETTLE or place is None:
             return
         gross = tx.cost[2] if tx.billed else None
-        currency = str(place.biller.tariff.currency)
+        currency = place.billers.currency_at(None if tx.start_ns is None else tx.start_ns // NS_PER_MS)
         tx.payment = self._payments.adopt(word, tx.token_hash, gross, currency, now // NS_PER_MS)
 
     def asks_site(self, site: str) -> bool:
         """Return whether the prices of a site depend on what happens there when a session starts."""
         place = None if self._cashier is None else self._cashier.plan.place(site)
-        return place is not None and place.biller.asks_site
+        return place is not None and place.billers.asks_site
 
 
 def _message(row: CostRow) -> bytes:

@@ -1,13 +1,15 @@
 """Bills of transactions that are complete: priced under the site's tariff, as immutable OCPI CDRs.
 
 A transaction whose price cannot be told goes to review (`TariffError`); one that was billed and changed gets
-a credit CDR and a new one. What was billed is kept as the few figures it was made of: the CDR that is to be
-credited is made again from them, to the byte.
+a credit CDR and a new one. The CDR that was sent is kept, packed: a credit takes back exactly that, whatever
+tariffs, addresses or this program have become since. Under a tariff that is no longer the one of the bill
+nothing is priced again unless a person says so.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -15,13 +17,13 @@ from typing import Any, Final
 import msgspec
 from pydantic import ValidationError
 
-from .cdr import Cdr, CdrLocation, CdrToken, GeoLocation, SignedData, credit_of
-from .cdr_of import CdrIdentity, cdr_id, cdr_of, revised
-from .dynamic import Bill, Biller, PriceSeries
+from .cdr import Cdr, Cdr230, CdrLocation, CdrToken, GeoLocation, SignedData, credit_of, read_cdr
+from .cdr_of import CdrIdentity, cdr_id, cdr_of, cdr_text, revised
+from .dynamic import Bill, PriceSeries, Succession
 from .outputs import CdrRow, SessionRow
 from .rating import CHARGING, SUSPENDED_EV, SUSPENDED_EVSE, Transaction
 from .signed_values import signed_data
-from .tariffs import TariffError
+from .tariffs import TariffError, loads
 
 _ACTIVITY: Final = {"SuspendedEV": SUSPENDED_EV, "SuspendedEVSE": SUSPENDED_EVSE, "Charging": CHARGING}
 _TOKEN_TYPES: Final = {
@@ -37,9 +39,9 @@ _SHORT: Final = 36
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A site as bills know it: tariff, time zone and address."""
+    """A site as bills know it: tariffs, time zone and address."""
 
-    biller: Biller
+    billers: Succession
     name: str
     address: str
     city: str
@@ -94,6 +96,26 @@ class Sale(msgspec.Struct, frozen=True, kw_only=True):
     at_start: dict[str, Any] | None = None  # what the site did when it began, where the price depends on it
     authorization_reference: str = ""
     cdr_token: dict[str, str] | None = None  # as its eMSP told us, None: it is no partner's
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """A CDR as it was sent (its JSON text, packed) and the version of the tariff that it was priced under."""
+
+    cdr: bytes
+    tariff_version: str
+
+    @property
+    def text(self) -> str:
+        """The text, to the byte."""
+        return zlib.decompress(self.cdr).decode()
+
+
+class Billed(msgspec.Struct, frozen=True):
+    """What billing a sale gives: CDRs to send, the price as the session keeps it, and what is kept of it."""
+
+    cdrs: list[CdrRow]
+    price: dict[str, Any]
+    sent: Sent | None
 
 
 def sale_of(
@@ -158,17 +180,25 @@ class Cashier:
     def __init__(self, plan: BillingPlan) -> None:
         self.plan = plan
 
-    def bill(self, sale: Sale, sent: Sale | None) -> tuple[list[CdrRow], dict[str, Any]]:
-        """Return (CDRs to send, the price as the session keeps it); nothing where the site has no tariff.
+    def bill(self, sale: Sale, sent: Sent | None, *, decided: bool = False) -> Billed:
+        """Return the bill of a sale, and what corrects the one that was sent; nothing without a tariff.
+
+        `decided`: a person decided that it is to be billed, also under a tariff that was changed.
 
         Raises
         ------
         TariffError
-            If the session cannot be priced.
+            If the session cannot be priced, or its tariff is not the one of the bill that was sent.
         """
         place = self.plan.place(sale.site)
         if place is None:
-            return [], {}
+            return Billed([], {}, None)
+        version = place.billers.at(sale.start_ms).version
+        if sent is not None and sent.tariff_version != version and not decided:
+            raise TariffError(
+                f"the bill was made under tariff version {sent.tariff_version}, now it is {version}: keep "
+                "old tariffs in the file beside new ones, with start_date_time and end_date_time"
+            )
         priced = self._priced(place, sale)
         summary = priced.rated.price.to_json() | {"snapshot": msgspec.to_builtins(priced.snapshot)}
         if sale.at_start is not None:
@@ -178,23 +208,32 @@ class Cashier:
         except ValidationError as error:
             first = error.errors()[0]
             raise TariffError(f"no CDR: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-        old = None if sent is None else self._cdr(place, sent, self._priced(place, sent))
-        return [self._row(sale, cdr) for cdr in revised(old, new, _time(sale.made_ms))], summary
+        cdrs = revised(None if sent is None else sent.text, new, _time(sale.made_ms))
+        rows = [_row(sale.site, sale.station, sale.transaction_id, sale.revision, cdr) for cdr in cdrs]
+        return Billed(rows, summary, _sent(new, version) if rows else None)
 
-    def credit(self, sent: Sale, revision: int, made_ms: int) -> list[CdrRow]:
-        """Return the credit CDR of a bill that nothing takes the place of.
+    def sent(self, billed: bytes) -> Sent:
+        """Return a kept bill; states of before bills were kept hold the sale, from which it is made again.
 
         Raises
         ------
         TariffError
-            If the sale cannot be priced any more.
+            If such a sale cannot be priced any more.
         """
-        place = self.plan.place(sent.site)
+        try:
+            return msgspec.msgpack.decode(billed, type=Sent)
+        except msgspec.ValidationError:
+            sale = msgspec.msgpack.decode(billed, type=Sale)
+        place = self.plan.place(sale.site)
         if place is None:
-            return []
-        old = credit_of(self._cdr(place, sent, self._priced(place, sent)), _time(made_ms))
-        again = msgspec.structs.replace(sent, revision=revision, made_ms=made_ms)
-        return [self._row(again, old)]
+            raise TariffError(f"site {sale.site!r} has no tariff any more")
+        cdr = self._cdr(place, sale, self._priced(place, sale))
+        return _sent(cdr, place.billers.at(sale.start_ms).version)
+
+    def credit(self, sent: Sent, row: SessionRow, made_ms: int) -> list[CdrRow]:
+        """Return the credit CDR of a session's bill that nothing takes the place of."""
+        old = credit_of(read_cdr(loads(sent.text)), _time(made_ms))
+        return [_row(row.site, row.station, row.transaction_id, row.revision, old)]
 
     def who(self, row: SessionRow, reference: str, partner: dict[str, str] | None) -> dict[str, Any]:
         """Return what partners see of a session beside its own fields: whose it is, and in which currency.
@@ -208,7 +247,7 @@ class Cashier:
         shown: dict[str, Any] = {"cdr_token": token, "auth_method": "WHITELIST"}
         if reference:
             shown |= {"auth_method": "AUTH_REQUEST", "authorization_reference": reference[:_SHORT]}
-        return shown | {"currency": str(place.biller.tariff.currency)}
+        return shown | {"currency": place.billers.currency_at(row.start_ms)}
 
     def _token(self, kind: str, token_hash: str) -> dict[str, str]:
         """Return the OCPI token of one that no partner told us: ours, with the hash for its number."""
@@ -232,7 +271,8 @@ class Cashier:
         place = self.plan.place(sale.site)
         if place is None:
             return None
-        price = place.biller.rated(_transaction(sale), prices=self.plan.prices, **_site(sale)).price
+        biller = place.billers.at(sale.start_ms)
+        price = biller.rated(_transaction(sale), prices=self.plan.prices, **_site(sale)).price
         return {
             "total_excl": f"{price.net_rounded:f}",
             "total_incl": f"{price.gross_rounded:f}",
@@ -241,7 +281,8 @@ class Cashier:
         }
 
     def _priced(self, place: Place, sale: Sale) -> Bill:
-        return place.biller.bill(_transaction(sale), prices=self.plan.prices, **_site(sale))
+        biller = place.billers.at(sale.start_ms)
+        return biller.bill(_transaction(sale), prices=self.plan.prices, **_site(sale))
 
     def _cdr(self, place: Place, sale: Sale, bill: Bill) -> Cdr:
         plan = self.plan
@@ -259,23 +300,34 @@ class Cashier:
         )
         return cdr_of(bill.rated, identity, "2.3.0" if plan.version == "2.3.0" else "2.2.1")
 
-    def _row(self, sale: Sale, cdr: Cdr) -> CdrRow:
-        return CdrRow(
-            id=cdr.id,
-            revision=sale.revision,
-            site=sale.site,
-            station=sale.station,
-            transaction_id=sale.transaction_id,
-            credit=bool(cdr.credit),
-            credit_reference_id=cdr.credit_reference_id,
-            ocpi_version=self.plan.version,
-            last_updated_ms=sale.made_ms,
-            body=_text(cdr),
-        )
+
+def _sent(cdr: Cdr, version: str) -> Sent:
+    return Sent(zlib.compress(cdr_text(cdr).encode(), 1), version)
+
+
+def _row(site: str, station: str, transaction_id: str, revision: int, cdr: Cdr) -> CdrRow:
+    return CdrRow(
+        id=cdr.id,
+        revision=revision,
+        site=site,
+        station=station,
+        transaction_id=transaction_id,
+        credit=bool(cdr.credit),
+        credit_reference_id=cdr.credit_reference_id,
+        ocpi_version="2.3.0" if isinstance(cdr, Cdr230) else "2.2.1",
+        last_updated_ms=round(cdr.last_updated.timestamp() * 1000),
+        body=cdr_text(cdr),
+    )
 
 
 def _transaction(sale: Sale) -> Transaction:
-    return Transaction(start_ms=sale.start_ms, end_ms=sale.end_ms, readings=sale.readings, spans=sale.spans)
+    return Transaction(
+        start_ms=sale.start_ms,
+        end_ms=sale.end_ms,
+        readings=sale.readings,
+        spans=sale.spans,
+        evse_kind="DC" if sale.hardware.power_type == "DC" else "AC",
+    )
 
 
 def _site(sale: Sale) -> dict[str, Any]:
@@ -310,14 +362,9 @@ def _signed(values: list[Any]) -> SignedData | None:
     return None if data is None else SignedData.model_validate(data)
 
 
-def _text(cdr: Cdr) -> str:
-    """Return a CDR as JSON text: numbers as exact as they are."""
-    return cdr.model_dump_json(exclude_none=True)
-
-
 def _time(ms: int) -> dt.datetime:
     whole, rest = divmod(ms, 1000)
     return dt.datetime.fromtimestamp(whole, dt.UTC) + dt.timedelta(milliseconds=rest)
 
 
-__all__ = ["BillingPlan", "Cashier", "Connector", "Place", "Sale", "TariffError", "sale_of"]
+__all__ = ["BillingPlan", "Cashier", "Connector", "Place", "Sale", "Sent", "TariffError", "sale_of"]

@@ -12,10 +12,10 @@ from typing import Any, Final, Literal
 import msgspec
 
 from ._pricing_core import Period
-from .cdr import Cdr, Cdr221, Cdr230, CdrLocation, CdrToken, SignedData, correct
+from .cdr import Cdr, Cdr221, Cdr230, CdrLocation, CdrToken, SignedData, correct, read_cdr
 from .pricing import Line, Price, minor_unit, rounded
 from .rating import Rated
-from .tariffs._ocpi_types import TariffError
+from .tariffs._ocpi_types import TariffError, loads
 from .tariffs.ocpi import Price221, PriceLimit, Tariff221, Tariff230
 
 Version = Literal["2.2.1", "2.3.0"]
@@ -234,11 +234,16 @@ def cdr_id(site: str, station: str, transaction_id: str, revision: int) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"cdr/{site}/{station}/{transaction_id}/{revision}"))
 
 
-def revised(sent: Cdr | None, new: Cdr, now: dt.datetime) -> tuple[Cdr, ...]:
-    """Return what to send after a transaction was priced again.
+def cdr_text(cdr: Cdr) -> str:
+    """Return a CDR as JSON text, numbers as exact as they are: the form in which it is kept and sent."""
+    return cdr.model_dump_json(exclude_none=True)
 
-    Nothing sent yet: the new CDR. Sent, and the same but for id and time of update: nothing. Otherwise the
-    credit of the sent one and the new one.
+
+def revised(sent: str | None, new: Cdr, now: dt.datetime) -> tuple[Cdr, ...]:
+    """Return what to send after a transaction was priced again; `sent` is the text of its bill.
+
+    Nothing sent yet: the new CDR. Sent, and the same but for id, time of update and address: nothing.
+    Otherwise the credit of the sent one and the new one.
 
     Raises
     ------
@@ -247,6 +252,6 @@ def revised(sent: Cdr | None, new: Cdr, now: dt.datetime) -> tuple[Cdr, ...]:
     """
     if sent is None:
         return (new,)
-    if new.model_copy(update={"id": sent.id, "last_updated": sent.last_updated}) == sent:
-        return ()
-    return correct(sent, new, now)
+    old = read_cdr(loads(sent))
+    same = {"id": old.id, "last_updated": old.last_updated, "cdr_location": old.cdr_location}
+    return () if cdr_text(new.model_copy(update=same)) == sent else correct(old, new, now)

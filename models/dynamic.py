@@ -7,6 +7,8 @@ Both are the snapshot kept with the bill, so that it can be checked and priced a
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -17,12 +19,12 @@ from .market_prices import PriceSeries
 from .pricing import CompiledTariff, compile_tariff
 from .rating import Rated, Transaction, rate
 from .tariffs._dynamic import Context, Resolved, digest, resolved
-from .tariffs._ocpi_types import TariffError
+from .tariffs._ocpi_types import TariffError, read_time, write_time
 from .tariffs.adaptive import AdaptiveTariff
 from .tariffs.ocpi import Tariff221, Tariff230
 from .tariffs.ocpp21 import OcppTariff
 
-__all__ = ["Bill", "Biller", "Context", "PriceSeries", "Snapshot"]
+__all__ = ["Bill", "Biller", "Context", "PriceSeries", "Snapshot", "Succession"]
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +77,7 @@ class Biller:
             ) from error
         self.tariff = tariff
         self._time_zone = time_zone
-        self._version = digest(_json(tariff))
+        self.version = digest(_json(tariff))
         self.asks_site = _asks_site(tariff)
         self._plain = isinstance(tariff, Tariff221 | Tariff230 | OcppTariff)
         self._kept: dict[int, tuple[Any, CompiledTariff]] = {}
@@ -147,12 +149,66 @@ class Biller:
         return Snapshot(
             tariff_id=self.tariff.id,
             kind=type(self.tariff).__module__.rpartition(".")[2],
-            version=self._version,
+            version=self.version,
             time_zone=self._time_zone,
             tariff=_json(tariff),
             windows={str(place): list(pair) for place, pair in windows.items()},
             facts=facts,
         )
+
+
+class Succession:
+    """The tariffs of a place over time: a session has the first that was valid when it began.
+
+    Parameters
+    ----------
+    tariffs : sequence
+        As `models.tariffs.read` returns them, at least one.
+    time_zone : str
+        IANA name.
+
+    Raises
+    ------
+    TariffError
+        If there is none, or the time zone is not known.
+    """
+
+    def __init__(self, tariffs: Sequence[Any], time_zone: str) -> None:
+        if not tariffs:
+            raise TariffError("a list of tariffs: expected at least one")
+        self._billers = [Biller(tariff, time_zone) for tariff in tariffs]
+        self.asks_site = any(biller.asks_site for biller in self._billers)
+
+    def at(self, start_ms: int) -> Biller:
+        """Return who bills a session that began at a time.
+
+        Raises
+        ------
+        TariffError
+            If no tariff was valid then.
+        """
+        start = dt.datetime.fromtimestamp(start_ms / 1000, dt.UTC)
+        for biller in self._billers:
+            if _valid_at(biller.tariff, start):
+                return biller
+        names = ", ".join(repr(biller.tariff.id) for biller in self._billers)
+        raise TariffError(f"no tariff was valid at {write_time(start)}: of {names}")
+
+    def currency_at(self, start_ms: int | None) -> str:
+        """Return the currency of a session that began at a time; where nobody knows, of the last tariff."""
+        try:
+            biller = self._billers[-1] if start_ms is None else self.at(start_ms)
+        except TariffError:
+            biller = self._billers[-1]
+        return str(biller.tariff.currency)
+
+
+def _valid_at(tariff: Any, time: dt.datetime) -> bool:
+    """Whether a tariff holds for sessions that begin at a time; kinds of our own may have dates, too."""
+    if hasattr(tariff, "valid_at"):
+        return bool(tariff.valid_at(time))
+    start, end = (getattr(tariff, f"{name}_date_time", None) for name in ("start", "end"))
+    return (start is None or time >= read_time(start)) and (end is None or time < read_time(end))
 
 
 def _json(tariff: Any) -> dict[str, Any]:

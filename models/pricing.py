@@ -82,7 +82,15 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     rule: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return the line as JSON data, amounts and volumes as decimal text."""
+        """Return the line as JSON data: the price as it is, volumes and amounts with 6 decimals at most.
+
+        An amount that is longer is given as a fraction too: these add up to the totals exactly.
+        """
+        fractions = {
+            f"{side}_fraction": str(amount)
+            for side, amount in (("excl", self.net), ("incl", self.gross))
+            if 10**6 % amount.denominator
+        }
         return {
             "period": self.period,
             "start": None if self.start_ms is None else _utc(self.start_ms),
@@ -93,12 +101,12 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
             "volume": plain(self.volume),
             "billed_volume": plain(self.billed),
             "unit": self.unit,
-            "price": None if self.price is None else plain(Fraction(self.price)),
+            "price": None if self.price is None else exact_text(self.price),
             "tax": self.tax,
             "excl": plain(self.net),
             "incl": plain(self.gross),
             "rule": self.rule,
-        }
+        } | fractions
 
 
 class Price:
@@ -219,6 +227,12 @@ def plain(amount: Fraction, decimals: int = 6) -> str:
     text = f"{rounded(amount, decimals):f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text == "-0" else text
+
+
+def exact_text(price: Decimal) -> str:
+    """Return a price with all its decimals and no needless zeros."""
+    text = f"{price:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _utc(ms: int) -> str:

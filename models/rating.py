@@ -110,7 +110,8 @@ def rate(
     Raises
     ------
     TariffError
-        If times or registers are out of order, or parts do not add up to the whole.
+        If times or registers are out of order, parts do not add up to the whole, or the tariff depends on
+        current and none is known: the registers do not tell it.
     """
     reserved = reservation or (transaction.reservation if transaction is not None else None)
     periods: list[Period] = []
@@ -245,6 +246,8 @@ class _Bands:
         self._current_limits = [
             limit for c in tariff.conditions for limit in (c.min_current, c.max_current) if limit is not None
         ]
+        if self._current_limits and not self._current:
+            raise TariffError(f"tariff {tariff.id!r} depends on current, which is not known")
 
     def switches(self) -> list[int]:
         """Return the times at which a value passes a limit of the tariff."""

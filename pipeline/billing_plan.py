@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from models.cashier import BillingPlan, Place
-from models.dynamic import Biller, PriceSeries
+from models.dynamic import PriceSeries, Succession
 from models.errors import ConfigError
 from models.tariffs import TariffError, loads, read
 
@@ -40,14 +40,15 @@ def _place(section: BillingSection, site: BillingSiteSection) -> Place:
     file = site.tariff_file or section.tariff_file
     where = f"[billing] site {site.site!r}, tariff_file = {file!r}"
     try:
-        tariff = read(loads(Path(file).read_bytes()))
-        biller = Biller(tariff, section.zones().get(site.site, section.time_zone))
+        data = loads(Path(file).read_bytes())
+        tariffs = [read(one) for one in (data if isinstance(data, list) else [data])]
+        billers = Succession(tariffs, section.zones().get(site.site, section.time_zone))
     except OSError as error:
         raise ConfigError(f"{where}: {error.strerror}; expected a readable JSON file") from error
     except (ValueError, TariffError) as error:
         raise ConfigError(f"{where}: {error}") from error
     return Place(
-        biller,
+        billers,
         site.name,
         site.address,
         site.city,

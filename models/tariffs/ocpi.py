@@ -206,3 +206,25 @@ def departures(tariff: Tariff221 | Tariff230) -> list[str]:
             wrong = {c.type for c in element.price_components} - {"FLAT", "TIME"}
             found += [f"elements.{index}: a reservation holds no {name} component" for name in sorted(wrong)]
     return found
+
+
+def cautions(tariff: Tariff221 | Tariff230) -> list[str]:
+    """Return in words what of a tariff may surprise who bills with it, though the specification allows it."""
+    found = []
+    for name, (net, gross) in zip(("min_price", "max_price"), tariff.limits, strict=True):
+        if net is not None and gross is None:
+            found.append(f"{name} names no amount with tax: only the total without tax is limited by it")
+    for index, element in enumerate(tariff.elements):
+        r = element.restrictions or TariffRestrictions()
+        if r.min_current is not None or r.max_current is not None:
+            found.append(f"elements.{index} depends on current: bills of stations know power and no current")
+        if r.reservation is not None:
+            found.append(f"elements.{index} prices reservations: stations tell of none, only files can")
+        if (
+            r.day_of_week
+            and r.start_time
+            and r.end_time
+            and r.end_time != "00:00" <= r.end_time < r.start_time
+        ):
+            found.append(f"elements.{index}: the hours after midnight belong to the next day of the week")
+    return found

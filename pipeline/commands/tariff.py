@@ -46,14 +46,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(path: Path) -> int:
     from models.tariffs import read
-    from models.tariffs.ocpi import Tariff221, Tariff230, departures
+    from models.tariffs.ocpi import Tariff221, Tariff230, cautions, departures
 
-    tariff = read(_json(path))
-    kind = type(tariff).__name__
-    print(f"ok: {path}: {kind} {tariff.id!r} in {tariff.currency}")
-    if isinstance(tariff, Tariff221 | Tariff230):
-        for words in departures(tariff):
-            print(f"departs: {words}")
+    data = _json(path)
+    for tariff in [read(one) for one in (data if isinstance(data, list) else [data])]:
+        print(f"ok: {path}: {type(tariff).__name__} {tariff.id!r} in {tariff.currency}")
+        if isinstance(tariff, Tariff221 | Tariff230):
+            for words in departures(tariff):
+                print(f"departs: {words}")
+            for words in cautions(tariff):
+                print(f"mind: {words}")
     return 0
 
 

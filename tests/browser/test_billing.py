@@ -14,7 +14,7 @@ import pytest
 from connectors.billing_reader import BillingReader
 from connectors.ledger import Ledger
 from models.cashier import BillingPlan, Cashier, Place
-from models.dynamic import Biller
+from models.dynamic import Succession
 from models.ocmf import KeyRegister
 from models.signed_values import Signatures
 from models.tariffs import read
@@ -69,7 +69,7 @@ def logs() -> list[TxLog]:
 
 def filled(url: str) -> None:
     """Put what comes of `logs` into a ledger, and a day's load."""
-    place = Place(Biller(read(TARIFF), "Europe/Berlin"), "", "", "", "DEU", "", "0.00000", "0.00000")
+    place = Place(Succession([read(TARIFF)], "Europe/Berlin"), "", "", "", "DEU", "", "0.00000", "0.00000")
     keys = Signatures(KeyRegister([("m1", spki("secp256r1"), None)]))
     ledger = Ledger(url)
     for log in logs():

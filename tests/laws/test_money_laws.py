@@ -21,7 +21,7 @@ from models._tx_gather import Gathered
 from models._tx_schedule import Key
 from models._tx_state import Tx
 from models.cashier import BillingPlan, Place
-from models.dynamic import Biller
+from models.dynamic import Succession
 from models.energy import MemoryArchive
 from models.outputs import CdrRow, IntervalRow, SessionRow
 from models.tariffs import read
@@ -39,7 +39,7 @@ TARIFF = {
                               {"type": "PARKING_TIME", "price": 2, "vat": 19, "step_size": 60}]},
     ],
 }  # fmt: skip
-PLACE = Place(Biller(read(TARIFF), "Europe/Berlin"), "", "", "", "DEU", "", "0.00000", "0.00000")
+PLACE = Place(Succession([read(TARIFF)], "Europe/Berlin"), "", "", "", "DEU", "", "0.00000", "0.00000")
 CONFIG = BillConfig(plan=BillingPlan("DE", "CHS", default=PLACE))
 BEGIN_MWH = 345_678_901
 FAULTS = ("", "", "twice", "late", "no_start", "no_end", "shuffled", "restart", "unread")

@@ -15,7 +15,7 @@ from models.batch import DECODED, TICK, TX, MessageColumns, ReadingBatch
 from models.billing_rows import CostRow, PaymentRow
 from models.cashier import BillingPlan, Cashier, Place
 from models.devices import DeviceTable
-from models.dynamic import Biller
+from models.dynamic import Succession
 from models.ocpi_objects import session_of
 from models.outputs import CdrRow, Publish, SessionRow
 from models.records import Operator, Origin, Transaction
@@ -34,7 +34,7 @@ TARIFF: dict[str, Any] = {
 
 
 def plan(tariff: dict[str, Any]) -> BillingPlan:
-    place = Place(Biller(read(tariff), "UTC"), "", "", "", "DEU", "", "0.00000", "0.00000")
+    place = Place(Succession([read(tariff)], "UTC"), "", "", "", "DEU", "", "0.00000", "0.00000")
     return BillingPlan("DE", "CHS", default=place)
 
 

@@ -14,7 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from models.cdr import Cdr221, Cdr230, CdrLocation, CdrToken, SignedData, correct, credit_of, read_cdr
-from models.cdr_of import CdrIdentity, Version, cdr_id, cdr_of, revised, to_221, to_230
+from models.cdr_of import CdrIdentity, Version, cdr_id, cdr_of, cdr_text, revised, to_221, to_230
 from models.dynamic import Biller
 from models.pricing import price
 from models.pricing_cases import read_cdr as prepare
@@ -195,8 +195,8 @@ def test_pricing_again_sends_only_what_changed() -> None:
 
     first = made(0, 9)
     assert revised(None, first, NOW) == (first,)
-    assert revised(first, made(1, 9), later) == ()
-    credit, new = revised(first, made(1, 9.001), later)
+    assert revised(cdr_text(first), made(1, 9), later) == ()
+    credit, new = revised(cdr_text(first), made(1, 9.001), later)
     assert (credit.id, credit.credit_reference_id, new.id) == (names[0] + "-C", names[0], names[1])
     assert credit.to_json()["total_cost"]["excl_vat"] == -first.to_json()["total_cost"]["excl_vat"]
     assert new.total_energy == Decimal("9.001")

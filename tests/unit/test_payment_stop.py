@@ -21,7 +21,7 @@ from connectors.simulator.obeying import Obeying
 from connectors.simulator.publisher import Broker
 from models.billing_rows import PaymentRow
 from models.cashier import BillingPlan, Place
-from models.dynamic import Biller
+from models.dynamic import Succession
 from models.energy import MemoryArchive
 from models.errors import RetryLater
 from models.frame import TICK_FLAG, Frame
@@ -59,7 +59,7 @@ class Worker:
     def __post_init__(self) -> None:
         component = {"type": "ENERGY", "price": self.eur_per_kwh, "step_size": 1}
         tariff = {"id": "T", "currency": "EUR", "elements": [{"price_components": [component]}]}
-        place = Place(Biller(read(tariff), "UTC"), "", "", "", "DEU", "", "0.00000", "0.00000")
+        place = Place(Succession([read(tariff)], "UTC"), "", "", "", "DEU", "", "0.00000", "0.00000")
         config = BillConfig(
             transactions=TransactionConfig(cost_ns=self.cost_s * NS_PER_S),
             plan=BillingPlan("DE", "CHS", default=place),

@@ -10,7 +10,7 @@ import pytest
 
 from models.billing_rows import PaymentRow
 from models.cashier import BillingPlan, Cashier, Place
-from models.dynamic import Biller
+from models.dynamic import Succession
 from models.errors import DecodeError
 from models.tariffs import read
 from models.transactions import TransactionConfig
@@ -27,7 +27,7 @@ ENERGY: dict[str, Any] = {
 
 
 def cashier(tariff: dict[str, Any] = ENERGY) -> Cashier:
-    place = Place(Biller(read(tariff), "UTC"), "", "", "", "DEU", "", "0.00000", "0.00000")
+    place = Place(Succession([read(tariff)], "UTC"), "", "", "", "DEU", "", "0.00000", "0.00000")
     return Cashier(BillingPlan("DE", "CHS", default=place))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from models.cashier import BillingPlan, Cashier, Place
-from models.dynamic import Biller
+from models.dynamic import Succession
 from models.tariffs import read
 from models.transactions import TransactionConfig
 from tests.transaction_log import (
@@ -154,7 +154,7 @@ def test_a_message_after_it_was_forgotten_goes_on_with_the_revisions_and_bills_n
     log.session(END + HOUR, END + 2 * HOUR, 510_000, 511_000, tx="b")
     log.tx(END, "Updated", 510_000, seq=5, tx="a", at=5 * HOUR)
     log.until(9 * DAY)
-    place = Place(Biller(read(TARIFF), "UTC"), "", "", "", "DEU", "", "0.00000", "0.00000")
+    place = Place(Succession([read(TARIFF)], "UTC"), "", "", "", "DEU", "", "0.00000", "0.00000")
     known: dict[str, Any] = {"cashier": Cashier(BillingPlan("DE", "CHS", default=place))}
     config = TransactionConfig(keep_max=0)
     got = run_all(log.frame(), (), config, **known)
