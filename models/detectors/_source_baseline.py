@@ -105,14 +105,21 @@ def _learn(base: Any, ohm: float, sigma: float, limits: Limits) -> None:
 
 
 @kernel
-def test_step(base: Any, ohm: float, sigma: float, t_s: int, limits: Limits) -> int:
-    """Take in a step of a baseline; return 1 when its limit is exceeded, -1 when no more, else 0."""
-    known = base["n"] >= _WARM_UP and base["weight"] >= (_SURE / limits.least_ohm) ** 2
-    if not known:
-        _learn(base, ohm, sigma, limits)
-        return 0
+def known(base: Any, limits: Limits) -> bool:
+    """Return whether a baseline is worth comparing with."""
+    return bool(base["n"] >= _WARM_UP and base["weight"] >= (_SURE / limits.least_ohm) ** 2)
+
+
+@kernel
+def _limit(base: Any, limits: Limits) -> float:
     usual = float(base["base_ohm"])
-    limit = max(limits.factor * usual, usual + limits.least_ohm)
+    return max(limits.factor * usual, usual + limits.least_ohm)
+
+
+@kernel
+def _weigh(base: Any, ohm: float, sigma: float, t_s: int, limits: Limits) -> int:
+    """Add a step to the sum of a known baseline; return what `test_step` does."""
+    usual, limit = float(base["base_ohm"]), _limit(base, limits)
     d = (limit - usual) / sigma
     ratio = d * ((ohm - usual) / sigma - 0.5 * d)
     most = limits.threshold / 3.0
@@ -122,10 +129,6 @@ def test_step(base: Any, ohm: float, sigma: float, t_s: int, limits: Limits) -> 
     if base["sum"] == 0.0:
         base["since_s"] = t_s
     base["sum"] = max(0.0, base["sum"] + (-ratio if raised else ratio))
-    if raised or base["sum"] > most:
-        base["n"] = min(base["n"] + 1, 65_535)  # suspicious steps teach nothing
-    else:
-        _learn(base, ohm, sigma, limits)
     if base["sum"] < limits.threshold - 1e-3:
         return 0
     if raised:
@@ -137,3 +140,35 @@ def test_step(base: Any, ohm: float, sigma: float, t_s: int, limits: Limits) -> 
     base["sum"] = 0.0
     base["raised"] = 1
     return 1
+
+
+@kernel
+def test_step(base: Any, ohm: float, sigma: float, t_s: int, limits: Limits) -> int:
+    """Take in a step of a baseline; return 1 when its limit is exceeded, -1 when no more, else 0."""
+    if not known(base, limits):
+        _learn(base, ohm, sigma, limits)
+        return 0
+    was_raised = base["raised"] != 0
+    found = _weigh(base, ohm, sigma, t_s, limits)
+    if found != 0 or was_raised or base["sum"] > limits.threshold / 3.0:
+        base["n"] = min(base["n"] + 1, 65_535)  # suspicious steps teach nothing
+    else:
+        _learn(base, ohm, sigma, limits)
+    return found
+
+
+@kernel
+def test_against(own: Any, more: Any, ohm: float, sigma: float, t_s: int, limits: Limits) -> int:
+    """Take in a step whose `own` baseline is unknown while that of steps that see no less, `more`, is known.
+
+    Returns what `test_step` does, of `more`, which learns nothing from it. Nor does `own` of what looks like a
+    fault, or while one is open. An open one is not contradicted by a step unless it saw less than `more` ever.
+    """
+    usual = float(more["base_ohm"])
+    if more["raised"] != 0:
+        return _weigh(more, ohm, sigma, t_s, limits) if ohm < usual else 0
+    suspicious = ohm > 0.5 * (usual + _limit(more, limits))
+    found = _weigh(more, ohm, sigma, t_s, limits)
+    if not suspicious:
+        _learn(own, ohm, sigma, limits)
+    return found

@@ -8,6 +8,7 @@ import numpy as np
 
 from models._kernel import kernel
 from models.batch import F64
+from models.channels import CHANNELS
 from models.learned.series import SAMPLE_BLANK, SAMPLE_FIELDS, block_add, block_sample
 from models.units import NO_TIME
 
@@ -35,6 +36,10 @@ BLOCK_FIELDS: Final[list[Any]] = [
 BLOCK_BLANK: Final[dict[str, Any]] = SAMPLE_BLANK | {"bucket": NO_TIME}
 
 
+#: Units of scales whose zero is a convention.
+_NO_ZERO: Final = frozenset({"Celsius", "dBm"})
+
+
 class Levels(NamedTuple):
     """Limits of the family of levels."""
 
@@ -49,6 +54,12 @@ class Least(NamedTuple):
 
     share: F64  # of the greatest magnitude
     width: F64  # in the channel's unit
+
+
+def least(channels: tuple[int, ...], share: float, width: float) -> Least:
+    """Return the least ranges of channels: `width` for scales without a true zero, else `share`."""
+    free = np.array([CHANNELS[c].unit in _NO_ZERO for c in channels], bool)
+    return Least(np.where(free, 0.0, share), np.where(free, width, 0.0))
 
 
 @kernel

@@ -8,13 +8,16 @@ before the step to the one after it, changed by less than a quarter of it in sum
 cars at once therefore says nothing.
 
 Each phase has two baselines, for steps of all phases alike and for others, since a single-phase car also
-loads the neutral. A baseline is the median of the first five steps and then follows sound ones by 1/64. The
-test is a cumulative sum of log-likelihood ratios between the baseline and the limit, the greater of 1.5 x
-baseline and baseline + 0.1 ohm, with normal errors of the voltage (0.4 V, and 0.07 V per root of the
-seconds between the two readings); one step adds at most a third of the threshold, so that it takes three.
-By Lorden's bound the mean number of steps between two false alarms is at least exp(11.5) = 100,000: 13
-years at 20 steps a day. It is raised when the threshold is reached and the mean of the last steps is at the
-limit; the same sum the other way clears.
+loads the neutral. For that reason steps of all phases alike see no more resistance than others do, and as
+long as their own baseline is unknown they are held against that of the others; those that look like a fault
+teach nothing. A baseline is the median of the first five steps and then follows sound ones by 1/64. The test
+is a cumulative sum of log-likelihood ratios between the baseline and the limit, the greater of 1.5 x baseline
+and baseline + 0.1 ohm, with normal errors of the voltage (0.4 V, and 0.07 V per root of the seconds between
+the two readings); one step adds at most a third of the threshold, so that it takes three. By Lorden's bound
+the mean number of steps between two false alarms is at least exp(11.5) = 100,000: 13 years at 20 steps a day.
+It is raised when the threshold is reached and the mean of the last steps is at the limit; the same sum the
+other way clears. A finding of single-phase cars is not cleared by steps of all phases alike unless they see
+less than single-phase cars did before it.
 
 Steps in backlog, and those of DC EVSEs, whose grid current is not measured, are not judged; nor are periods
 above 300 s, over which the grid itself moves more than a terminal does.
@@ -62,7 +65,7 @@ from ._site_quiet import (
     remember,
     step_kernel,
 )
-from ._source_baseline import BASE_FIELDS, RAISED, Limits, base_of, test_step
+from ._source_baseline import BASE_FIELDS, RAISED, Limits, base_of, known, test_against, test_step
 from ._voltage import inventory
 
 _AMPS: Final = tuple(CHANNEL_ID[f"Current.Import{p}"] for p in ("@L1", "@L2", "@L3", ""))
@@ -187,7 +190,12 @@ def _judge(rec: Any, j: int, told: Notes, limits: Limits, bases: Chains, out: Em
             continue
         ohm = -told.step_v[j, p] / step
         base = bases.rows[base_of(rec, offset + p, bases)]
-        found = test_step(base, ohm, noise / abs(step), t_s, limits)
+        more = find(bases, rec["bases"], 3 + p) if offset == 0 else NONE
+        if more != NONE and known(bases.rows[more], limits) and not known(base, limits):
+            own, base = base, bases.rows[more]
+            found = test_against(own, base, ohm, noise / abs(step), t_s, limits)
+        else:
+            found = test_step(base, ohm, noise / abs(step), t_s, limits)
         if found == 0:
             continue
         head = bases.rows[base_of(rec, RAISED, bases)]

@@ -47,6 +47,7 @@ from ._unusual import (
     LEVEL_FIELDS,
     Least,
     Levels,
+    least,
     level_step,
     take_sample,
 )
@@ -62,8 +63,6 @@ SPEC = DetectorSpec(
 )
 _SHAPE = Shape(64, 64)
 _WIDEN = 0.5
-#: Units of scales whose zero is a convention.
-_NO_ZERO = frozenset({"Celsius", "dBm"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +186,7 @@ def _levels(e: int, i: int, t: int, seen: _Channels, rule: Levels, found: _Found
         any_value = True
         rec = seen.levels[e * n + j]
         low, high = rec["low"], rec["high"]
-        least = seen.least
-        ranges = level_step(rec, seen.values[slot, i], t, rule, least.share[j], least.width[j])
+        ranges = level_step(rec, seen.values[slot, i], t, rule, seen.least.share[j], seen.least.width[j])
         share = ranges / rule.excess
         if share >= 1.0 and share >= found.evidence[5]:
             found.at[0] = j
@@ -302,10 +300,7 @@ class _Detector(SparseDetector):
             ns(config.shape_s),
             float(config.shape_score),
         )
-        free = np.array([CHANNELS[c].unit in _NO_ZERO for c in self._lists[0]], bool)
-        self._least = Least(
-            np.where(free, 0.0, float(config.least_share)), np.where(free, float(config.least_step), 0.0)
-        )
+        self._least = least(self._lists[0], float(config.least_share), float(config.least_step))
         self._rule = Lasting(0, 1, ns(config.hold_s), ns(config.hold_s))
         self._found = _Found(np.zeros(1, np.int64), np.zeros(6))
         self._raw = Emissions()

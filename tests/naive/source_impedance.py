@@ -138,12 +138,33 @@ class _Baseline:
         error = min(max(ohm - self.base, -2 * sigma), 2 * sigma)
         self.base = f32(max(0.0, self.base + max(sigma**-2 / self.weight, 1 / 64) * error))
 
-    def take(self, ohm: float, sigma: float, t: int) -> int:
-        """Take in a step; return 1 when the limit is exceeded, -1 when no more, else 0."""
+    @property
+    def known(self) -> bool:
+        """Whether it is worth comparing with."""
+        return len(self.warm) == 5 and self.weight >= 3600
+
+    def take(self, ohm: float, sigma: float, t: int, more: _Baseline | None) -> int:
+        """Take in a step; return 1 when the limit is exceeded, -1 when no more, else 0.
+
+        `more`, if known while this is not, is one that no healthy step of this kind exceeds.
+        """
+        if more is not None and more.known and not self.known:
+            if more.raised:
+                return more.weigh(ohm, sigma, t, None) if ohm < more.base else 0
+            teaches = ohm <= (more.base + more.limit) / 2
+            found = more.weigh(ohm, sigma, t, None)
+            if teaches:
+                self.n += 1
+                self.learn(ohm, sigma)
+            return found
         self.n += 1
-        if len(self.warm) < 5 or self.weight < 3600:
+        if not self.known:
             self.learn(ohm, sigma)
             return 0
+        return self.weigh(ohm, sigma, t, self)
+
+    def weigh(self, ohm: float, sigma: float, t: int, learner: _Baseline | None) -> int:
+        """Compare."""
         limit = self.limit
         d = (limit - self.base) / sigma
         ratio = min(max(d * ((ohm - self.base) / sigma - d / 2), -11.5 / 3), 11.5 / 3)
@@ -151,8 +172,8 @@ class _Baseline:
         if self.total == 0:
             self.since = t
         self.total = f32(max(0.0, self.total + (-ratio if self.raised else ratio)))
-        if not self.raised and self.total <= 11.5 / 3:
-            self.learn(ohm, sigma)
+        if learner is not None and not self.raised and self.total <= 11.5 / 3:
+            learner.learn(ohm, sigma)
         if self.total < 11.5 - 1e-3 or (not self.raised and self.mean < limit):
             return 0
         self.total, self.raised = 0.0, not self.raised
@@ -201,7 +222,10 @@ def _of_evse(row: int, steps: list[_Step], told: list[tuple[int, int, float]]) -
                 continue
             line = baselines[p if alike else p + 3]
             before = any(b.raised for b in baselines)
-            found = line.take(-volts / amps, noise / abs(amps), t)
+            more = baselines[p + 3] if alike else None
+            against = more is not None and more.known and not line.known
+            found = line.take(-volts / amps, noise / abs(amps), t, more)
+            line = more if more is not None and against else line
             kind = ""
             if found > 0 and not before:
                 kind, start, end = "raise", line.since, t

@@ -5,7 +5,10 @@ from __future__ import annotations
 import random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.naive import source_impedance as twin
 from tests.naive.plain import Evse, Story
 from tests.unit.detector_tape import Tape, brief
 
@@ -150,6 +153,72 @@ def test_single_phase_cars_have_a_baseline_of_their_own() -> None:
     for _ in range(10):
         feeder.charge(0)
     assert feeder.found() == []
+
+
+def _with_neutral(feeder: Feeder, *, single: bool, more: float = 0.0) -> None:
+    """Charge once behind `BASE_OHM` in each phase and, for single-phase cars, the neutral."""
+    feeder.single, feeder.ohm[0] = single, (2 if single else 1) * BASE_OHM + more
+    feeder.charge(0)
+
+
+def test_three_phase_cars_that_see_more_than_single_phase_cars_did() -> None:
+    """Their own baseline is not known yet, but the neutral can only have added to the other."""
+    for more, kinds in ((0.0, []), (0.1, []), (0.4, ["raise"])):
+        feeder = Feeder()
+        for _ in range(6):
+            _with_neutral(feeder, single=True)
+        _with_neutral(feeder, single=False)
+        for _ in range(5):
+            _with_neutral(feeder, single=False, more=more)
+        assert feeder.found() == kinds, more
+
+
+def test_a_supply_found_weak_by_three_phase_cars_teaches_nothing_and_is_found_sound_by_them() -> None:
+    feeder = Feeder()
+    for _ in range(6):
+        _with_neutral(feeder, single=True)
+    for _ in range(12):
+        _with_neutral(feeder, single=False, more=0.4)
+    for _ in range(12):
+        _with_neutral(feeder, single=False)
+    for _ in range(6):
+        _with_neutral(feeder, single=False, more=0.4)
+    found = feeder.run("source_impedance")
+    assert [kind for kind, _, _ in brief(found)] == ["raise", "clear", "raise"]
+    assert found[0].evidence["baseline_ohm"] == pytest.approx(2 * BASE_OHM, abs=0.05)
+    assert found[2].evidence["baseline_ohm"] == pytest.approx(BASE_OHM, abs=0.05)  # their own by now
+
+
+def test_while_a_fault_is_open_three_phase_cars_do_not_contradict_it_by_the_neutral_they_lack() -> None:
+    feeder = Feeder()
+    for _ in range(6):
+        _with_neutral(feeder, single=True)
+    for _ in range(4):
+        _with_neutral(feeder, single=True, more=0.2)
+    for _ in range(12):  # 0.15 + 0.2 ohm: nearer to the 0.3 known than to the limit of 0.45
+        _with_neutral(feeder, single=False, more=0.2)
+    assert feeder.found() == ["raise"]
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    cars=st.lists(
+        st.tuples(st.booleans(), st.sampled_from((0.0, 0.1, 0.2, 0.4, -0.1))), min_size=8, max_size=40
+    )
+)
+def test_any_order_of_cars_and_faults_is_judged_like_the_twin(cars: list[tuple[bool, float]]) -> None:
+    feeder = Feeder()
+    for _ in range(5):
+        _with_neutral(feeder, single=True)
+    for single, more in cars:
+        _with_neutral(feeder, single=single, more=more)
+    found, expected = feeder.run("source_impedance"), twin.emissions(feeder.story)
+    assert [(e.order, e.start_ns, e.time_ns) for e in found] == [
+        (e.order, e.start_ns, e.time_ns) for e in expected
+    ]
+    assert [kind for kind, _, _ in brief(found)] == [e.kind for e in expected]
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine.evidence == pytest.approx(theirs.evidence, rel=1e-4)
 
 
 def test_backlog_and_dc_are_not_judged() -> None:
