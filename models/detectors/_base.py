@@ -123,7 +123,9 @@ class Table:
 class RowDetector(ABC):
     """A detector whose state is one record per EVSE and whose work is one kernel over readings.
 
-    Subclasses set `spec`, `version`, `dtype`, `blank` and implement `_run`.
+    Subclasses set `spec`, `version`, `dtype`, `blank` and implement `_run`. One that keeps more than `table`
+    says how to load it (`_load`) and, where readings may ask for more of it than there is, how to grow it
+    (`_make_room`).
     """
 
     spec: DetectorSpec
@@ -135,10 +137,19 @@ class RowDetector(ABC):
         self.table = Table(self.dtype, self.blank)
         if resume_state is not None:
             check_version(self.spec, self.version, resume_state)
-            self.table.load(resume_state["evses"], self.spec.code)
+            self._load(resume_state)
         # compiled (or read from the cache) here, not at the first reading of a live stream
         empty = Emissions()
         self._run(0, ReadingBatch.empty(0, self.spec.channels[:1]), DeviceTable(), empty.arrays)
+
+    def _load(self, state: dict[str, Any]) -> None:
+        """Take over what `snapshot` returned."""
+        if self.dtype:
+            self.table.load(state["evses"], self.spec.code)
+
+    def _make_room(self) -> bool:
+        """Grow what `_run` stopped for the want of; return whether anything did: else it was `out`."""
+        return False
 
     @abstractmethod
     def _run(self, start: int, rows: ReadingBatch, devices: DeviceTable, out: EmissionArrays) -> int:
@@ -152,7 +163,8 @@ class RowDetector(ABC):
         self.table.reserve(seen.devices.n_evses)
         at = 0
         while (at := self._run(at, rows, seen.devices, out.arrays)) < len(rows):
-            out.grow()
+            if not self._make_room():
+                out.grow()
         out.collect(spec)
 
     def snapshot(self) -> dict[str, Any]:

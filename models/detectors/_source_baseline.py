@@ -149,7 +149,7 @@ def test_step(base: Any, ohm: float, sigma: float, t_s: int, limits: Limits) -> 
         _learn(base, ohm, sigma, limits)
         return 0
     was_raised = base["raised"] != 0
-    found = _weigh(base, ohm, sigma, t_s, limits)
+    found: int = _weigh(base, ohm, sigma, t_s, limits)
     if found != 0 or was_raised or base["sum"] > limits.threshold / 3.0:
         base["n"] = min(base["n"] + 1, 65_535)  # suspicious steps teach nothing
     else:
@@ -161,14 +161,14 @@ def test_step(base: Any, ohm: float, sigma: float, t_s: int, limits: Limits) -> 
 def test_against(own: Any, more: Any, ohm: float, sigma: float, t_s: int, limits: Limits) -> int:
     """Take in a step whose `own` baseline is unknown while that of steps that see no less, `more`, is known.
 
-    Returns what `test_step` does, of `more`, which learns nothing from it. Nor does `own` of what looks like a
-    fault, or while one is open. An open one is not contradicted by a step unless it saw less than `more` ever.
+    Returns what `test_step` does, of `more`, which learns nothing from it. Nor does `own` of what looks like
+    a fault, or while one is open. An open one is only contradicted by a step that saw less than `more` did.
     """
     usual = float(more["base_ohm"])
     if more["raised"] != 0:
-        return _weigh(more, ohm, sigma, t_s, limits) if ohm < usual else 0
+        return int(_weigh(more, ohm, sigma, t_s, limits)) if ohm < usual else 0
     suspicious = ohm > 0.5 * (usual + _limit(more, limits))
-    found = _weigh(more, ohm, sigma, t_s, limits)
+    found: int = _weigh(more, ohm, sigma, t_s, limits)
     if not suspicious:
         _learn(own, ohm, sigma, limits)
     return found

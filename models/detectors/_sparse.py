@@ -7,7 +7,7 @@ need one, found by hashing the EVSE's row, so that all others cost nothing. A ke
   be read either way: record 0 is the blank one. Nobody may write to it.
 - To write where there is none: ``if full(sparse): return i``, before any state of reading i was touched, then
   ``at = take(sparse, e)``, a blank record. The loop over the kernel makes room and calls again from reading
-  i (`SparseDetector.process`, or ``sparse_table.make_room()`` beside ``out.grow()`` in a loop of its own).
+  i (`RowDetector.process`, or ``sparse_table.make_room()`` beside ``out.grow()`` in a loop of its own).
 - ``give(sparse, e)`` once the record says no more than a blank one would: it then becomes blank.
 
 Numbers of records stay valid until the record is given back or the kernel returns. No finding may depend on
@@ -23,12 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models._kernel import kernel
-from models.batch import I32, I64, ReadingBatch
+from models.batch import I32, I64
 from models.detecting import CLEAR, EmissionArrays, Emissions, Observed, Timeline
-from models.devices import DeviceTable
 from models.errors import SnapshotError
 
-from ._base import RowDetector, Table, check_version
+from ._base import RowDetector
 from ._kernels import NOTHING, ROOM, Lasting, emit
 from ._slim import UNKNOWN, Columns, slim_watch
 
@@ -263,28 +262,19 @@ class SparseDetector(RowDetector):
     sparse_blank: ClassVar[dict[str, Any]]
 
     def __init__(self, resume_state: dict[str, Any] | None = None) -> None:
-        # in place of RowDetector's: the dense table may have no fields at all
-        self.table = Table(self.dtype, self.blank)
         self.sparse = SparseTable(self.sparse_dtype, self.sparse_blank)
-        if resume_state is not None:
-            check_version(self.spec, self.version, resume_state)
-            if self.dtype:
-                self.table.load(resume_state["evses"], self.spec.code)
-            self.sparse.load(resume_state["sparse"], self.spec.code)
-        empty = Emissions()
-        self._run(0, ReadingBatch.empty(0, self.spec.channels[:1]), DeviceTable(), empty.arrays)
+        super().__init__(resume_state)
+
+    def _load(self, state: dict[str, Any]) -> None:
+        super()._load(state)
+        self.sparse.load(state["sparse"], self.spec.code)
+
+    def _make_room(self) -> bool:
+        return self.sparse.make_room() or super()._make_room()
 
     def process(self, seen: Observed, out: Emissions) -> None:
         """Take in one batch and emit what changed."""
-        rows, spec = seen.rows, self.spec
-        if len(rows) == 0 or (spec.needs_channels and rows.present.isdisjoint(spec.channels)):
-            return
-        self.table.reserve(seen.devices.n_evses)
-        at = 0
-        while (at := self._run(at, rows, seen.devices, out.arrays)) < len(rows):
-            if not self.sparse.make_room():
-                out.grow()
-        out.collect(spec)
+        super().process(seen, out)
         self.sparse.settle()
 
     def snapshot(self) -> dict[str, Any]:

@@ -305,8 +305,10 @@ class TrendDetector(SparseDetector):
     def __init__(self, resume_state: dict[str, Any] | None = None) -> None:
         self._drifts = KnownTable(TREND_FIELDS, {})
         super().__init__(resume_state)
-        if resume_state is not None:
-            self._drifts.load(resume_state["evses"], self.spec.code)
+
+    def _load(self, state: dict[str, Any]) -> None:
+        super()._load(state)
+        self._drifts.load(state["evses"], self.spec.code)
 
     def process(self, seen: Observed, out: Emissions) -> None:
         """Take in one batch and emit what changed."""
@@ -315,16 +317,15 @@ class TrendDetector(SparseDetector):
         super().process(seen, out)
 
     def _watch(self, start: int, rows: ReadingBatch, seen: Trending, out: EmissionArrays) -> int:
-        stream = timeline(rows)
-        while True:
-            start = int(
-                trend_kernel(
-                    start, stream, seen, self._drifts.arrays, self.sparse.arrays, self._severities,
-                    self._rule, self._trend, out,
-                )
-            )  # fmt: skip
-            if not self._drifts.make_room():
-                return start
+        return int(
+            trend_kernel(
+                start, timeline(rows), seen, self._drifts.arrays, self.sparse.arrays, self._severities,
+                self._rule, self._trend, out,
+            )
+        )  # fmt: skip
+
+    def _make_room(self) -> bool:
+        return self._drifts.make_room() or super()._make_room()
 
     def snapshot(self) -> dict[str, Any]:
         """Return the whole state as plain data, copied."""

@@ -131,8 +131,13 @@ class _Detector(RowDetector):
         self._found = Emissions()
         self._runs = Pool(RUN_FIELDS)
         super().__init__(resume_state)
-        if resume_state is not None:
-            self._runs.load(resume_state["runs"], self.table.rows["runs"], SPEC.code)
+
+    def _load(self, state: dict[str, Any]) -> None:
+        super()._load(state)
+        self._runs.load(state["runs"], self.table.rows["runs"], SPEC.code)
+
+    def _make_room(self) -> bool:
+        return self._runs.have(MOST_TAKEN) or super()._make_room()
 
     def process(self, seen: Observed, out: Emissions) -> None:
         """Take in one batch and emit what changed, with channels by name."""
@@ -160,14 +165,11 @@ class _Detector(RowDetector):
         stream, values = timeline(rows), np.ascontiguousarray(rows.values)
         ac, dc = slots(rows, self._ac), slots(rows, self._dc)
         inv = Inventory(devices.dc, devices.phases, devices.max_a)
-        while True:
-            start = int(
-                frozen_kernel(
-                    start, stream, values, ac, dc, inv, self.table.rows, self._limits, self._runs.chains, out
-                )
+        return int(
+            frozen_kernel(
+                start, stream, values, ac, dc, inv, self.table.rows, self._limits, self._runs.chains, out
             )
-            if not self._runs.have(MOST_TAKEN):
-                return start
+        )
 
     def snapshot(self) -> dict[str, Any]:
         """Return the whole state as plain data, copied."""
