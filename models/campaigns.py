@@ -38,7 +38,7 @@ from ._campaign_inputs import (
 )
 from ._campaign_plan import Plan, back_plan, read_plan
 from ._campaign_run import Run
-from ._campaign_states import ENDED, JOINING, Event, Member, State, Step
+from ._campaign_states import CAMPAIGN, ENDED, JOINING, Event, Member, State, Step
 from ._campaign_thresholds import chosen_words
 from .campaign_rows import CampaignAsk, CampaignCancel, CampaignProgress, CampaignRow, CampaignStationRow
 from .errors import DecodeError, SnapshotError
@@ -198,6 +198,9 @@ class CampaignBook:
         if event is Event.APPROVE and same_person(request.by, run.plan.by):
             run.tell("refused", now_ms, request.by, "approve: whoever made a campaign may not approve it")
             return
+        if event is Event.ABORT and CAMPAIGN[run.state, event] is State.ABORTED:  # it never began
+            for row in run.members.ordered(run.members.chosen(Member.WAITING)):
+                run.members.step(int(row), Step.CANCEL, now_ms, "the campaign is aborted")
         if not run.turn(event, now_ms, request.by, request.text):
             return
         if event is Event.APPROVE:
@@ -212,9 +215,6 @@ class CampaignBook:
             elif run.gate is not None and run.soak_from_ms is not None:
                 run.gate, run.soak_from_ms = run.new_gate(now_ms), now_ms
         elif event is Event.ABORT:
-            if run.state is State.ABORTED:
-                for row in run.members.ordered(run.members.chosen(Member.WAITING)):
-                    run.members.step(int(row), Step.CANCEL, now_ms, "the campaign is aborted")
             child = self.runs.get(_rollback_id(run.plan.id))
             if child is not None and child.open:
                 child.turn(Event.ABORT, now_ms, request.by)

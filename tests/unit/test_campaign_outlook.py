@@ -66,6 +66,7 @@ def test_whoever_approves_sees_whom_it_takes_in_and_why_not() -> None:
     bench.operator({"id": "c1", "action": "abort", "by": "bob"})
     assert bench.states() == {"cancelled": 5, "skipped": 2}
     assert bench.state == "aborted"
+    assert bench.campaigns[-1].counts == {"cancelled": 5, "skipped": 2}
 
 
 def test_who_is_no_longer_chosen_at_the_start_is_left_out() -> None:
