@@ -17,6 +17,7 @@ from models.errors import DecodeError, RetryLater
 from models.finding_actions import TOPIC, ActionRequest, encode_action, read_action
 from models.inspections import TOPIC as WORK_TOPIC
 from models.inspections import InspectionRequest, encode_inspection, read_inspection
+from models.load import displaces
 from models.outputs import Publish
 from models.reactions import TOPIC as REACTIONS_TOPIC
 from models.units import NS_PER_MS
@@ -24,6 +25,9 @@ from models.units import NS_PER_MS
 from .ledger_reader import LedgerReader
 from .mqtt import Publisher
 from .mqtt_settings import MqttSettings
+
+#: A site with no minute of load management in this time is not managed any longer.
+_MANAGED_MS = 600_000
 
 
 class UnknownFinding(DecodeError):
@@ -108,15 +112,31 @@ class OperatorDesk:
         Raises
         ------
         DecodeError
-            If the request is not complete, or its body is not what OCPP 2.0.1 says.
+            If the request is not complete, its body is not what OCPP 2.0.1 says, or it would take the place
+            of profiles of load management.
         RetryLater
             If the broker did not take it.
         """
         request = read_request(COMMAND, body | {"id": str(uuid.uuid4()), "cause": ""})
         assert isinstance(request, CommandRequest)
         check_command(request.command, request.body)
+        self._refuse_managed(request)
         self._send(COMMAND_TOPIC, msgspec.json.encode(request))
         return request
+
+    def _refuse_managed(self, request: CommandRequest) -> None:
+        """Refuse what would replace or clear the limits of a site that is managed now."""
+        if not displaces(request.command, request.body):
+            return
+        minutes = self._ledger.load_now(request.site)
+        if minutes and time.time() * 1000 - minutes[0]["start_ms"] <= _MANAGED_MS:
+            site, station = request.site, request.station
+            raise DecodeError(
+                "command",
+                f"{request.command}: {site} is under load management, whose profiles this would replace; "
+                f"limit an EVSE by `chargestream load limit {site} AMPERE --station {station} --evse N`, or the "
+                "station as a whole by the word limit without an EVSE",
+            )
 
     def take_back(self, cmd_id: str, site: str, by: str) -> None:
         """Ask for a command to be taken back, which only one that was not sent yet can be.

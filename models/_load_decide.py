@@ -31,6 +31,8 @@ _HURRY: Final = 0.5
 _KEEPS: Final = 0.15
 #: Turns of others that somebody waits at most, whatever hurry they are in.
 _PATIENCE: Final = 2
+#: A vehicle with a departure that has had less than this share of its energy may have its turn all the same.
+_NEXT_TO_NOTHING: Final = 0.2
 #: Those with a departure are given this many times what they need on average while there is room: who comes
 #: later will need some of what is left for them now.
 _AHEAD: Final = 1.5
@@ -224,11 +226,17 @@ def _scarce(inline: F64, uses: F64, need: F64, room: F64) -> F64:
 
 
 def _owed(points: Points, wishes: Wishes, now_ms: int, rotation_ms: int) -> BOOL:
-    """Return whom a hurry of others does not keep out: who is in the midst of a turn or has waited for two,
-    and has no departure to go by."""
-    has = points.turn_ms > 0
-    waited = now_ms - points.wait_ms >= _PATIENCE * rotation_ms
-    owed: BOOL = np.where(has, now_ms - points.turn_ms < rotation_ms, waited) & (wishes.need_a <= 0)
+    """Return whom a hurry of others does not keep out: who has waited for two turns, to the end of the turn
+    that follows, and who is in the midst of a turn; of those with a departure only who has next to nothing.
+
+    Departures are often wrong: what is told of one puts nobody off to the last moment.
+    """
+    patience = _PATIENCE * rotation_ms
+    free = wishes.need_a <= 0
+    has = now_ms - points.turn_ms < rotation_ms
+    keeps = has & (free | (points.turn_ms - points.wait_ms >= patience))
+    poor = free | (points.energy_wh < _NEXT_TO_NOTHING * points.wanted_wh)
+    owed: BOOL = np.where(points.turn_ms > 0, keeps, now_ms - points.wait_ms >= patience) & poor
     return owed
 
 

@@ -110,14 +110,14 @@ class Issuer:
     def _accepted(self, points: Points, row: int, now_ms: int) -> None:
         before = points.in_force_a(now_ms)[row]
         if before > points.pend_a[row]:
-            self._hold(points, row, float(before), now_ms + round(self._settings.reaction_s * 1000), now_ms)
+            self.hold(points, row, float(before), now_ms + round(self._settings.reaction_s * 1000), now_ms)
         changed = abs(before - points.pend_a[row]) > _EPS
         points.lim_a[row], points.lim_until_ms[row] = points.pend_a[row], points.pend_until_ms[row]
         points.lim_ms[row] = now_ms if changed else points.lim_ms[row]
         points.pend_a[row] = NAN
 
     def _unknown(self, points: Points, row: int, now_ms: int) -> None:
-        self._hold(points, row, float(points.pend_a[row]), int(points.pend_until_ms[row]), now_ms)
+        self.hold(points, row, float(points.pend_a[row]), int(points.pend_until_ms[row]), now_ms)
         points.pend_a[row] = NAN
         self._missed(points, row, now_ms, 0)
 
@@ -128,7 +128,7 @@ class Issuer:
         points.retry_ms[row] = now_ms + wait
 
     @staticmethod
-    def _hold(points: Points, row: int, amps: float, until_ms: int, now_ms: int) -> None:
+    def hold(points: Points, row: int, amps: float, until_ms: int, now_ms: int) -> None:
         """Count a limit that may still be in force until then, with others of the kind."""
         running = now_ms < points.high_until_ms[row]
         points.high_a[row] = max(amps, float(points.high_a[row])) if running else amps
@@ -225,7 +225,7 @@ class Issuer:
         if self._full(priority):
             return False
         if not np.isnan(points.pend_a[row]):
-            self._hold(points, row, float(points.pend_a[row]), int(points.pend_until_ms[row]), now_ms)
+            self.hold(points, row, float(points.pend_a[row]), int(points.pend_until_ms[row]), now_ms)
         until = now_ms + round(self._settings.valid_s * 1000)
         points.pend_a[row], points.pend_ms[row] = limit, now_ms
         points.pend_until_ms[row] = until + _CLOCK_MS

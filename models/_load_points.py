@@ -200,6 +200,12 @@ class Points:
         self.turn_ms[row] = self.draw_ms[row] = self.idle_ms[row] = self.depart_ms[row] = 0
         self.told_a[row] = self.wanted_wh[row] = NAN
 
+    def displace(self, row: int) -> None:
+        """Somebody else's command took the place of a profile of ours: nobody knows what the station holds,
+        at most its most, until it confirms its fallback anew."""
+        self.set_up[row], self.set_up_ms[row] = 0, 0
+        self.lim_a[row] = NAN
+
     def observe(self, rows: I64, legs_a: F64, time_ms: I64) -> None:
         """Take over currents by leg of the station, A, shape (m, 3); `rows` differ from each other.
 

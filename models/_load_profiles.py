@@ -63,6 +63,35 @@ def fallback(evse: int, limit_a: float, legs: int, watts_per_a: float) -> dict[s
     }
 
 
+def displaces(command: str, body: dict[str, Any]) -> bool:
+    """Return whether a command that a station accepted of somebody else took the place of a profile of ours.
+
+    A profile replaces one of its purpose and stack level (K01.FR.05) and one of its id; clearing by purpose or
+    level, or without either, takes ours along (K10).
+    """
+    if command == "SetChargingProfile":
+        profile = _part(body, "chargingProfile")
+        purpose, level = profile.get("chargingProfilePurpose"), profile.get("stackLevel")
+        same = (purpose, level) in {("TxDefaultProfile", 0), ("TxDefaultProfile", 1), ("TxProfile", 1)}
+        return same or _ours(profile.get("id"))
+    if command != "ClearChargingProfile":
+        return False
+    if body.get("chargingProfileId") is not None:
+        return _ours(body["chargingProfileId"])
+    wanted = _part(body, "chargingProfileCriteria")
+    purpose, level = wanted.get("chargingProfilePurpose"), wanted.get("stackLevel")
+    return purpose in (None, "TxDefaultProfile", "TxProfile") and level in (None, 0, 1)
+
+
+def _part(body: dict[str, Any], name: str) -> dict[str, Any]:
+    part = body.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _ours(number: Any) -> bool:
+    return isinstance(number, int) and _DYNAMIC <= number < _FALLBACK + (_FALLBACK - _DYNAMIC)
+
+
 def _schedule(limit_a: float, legs: int, watts_per_a: float) -> dict[str, Any]:
     if watts_per_a:
         period: dict[str, Any] = {"startPeriod": 0, "limit": float(int(limit_a * watts_per_a))}

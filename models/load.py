@@ -20,13 +20,14 @@ from ._load_decide import FALLBACK, FREE, REASONS, Limits, decide, used
 from ._load_demand import Demand
 from ._load_issue import Issuer, LimitAsk
 from ._load_points import NAN, Points
+from ._load_profiles import displaces
 from ._load_wishes import Planner, PriceSource
 from .batch import F64, I64
 from .errors import SnapshotError
 from .load_rows import LimitRow, LoadRequest, LoadRow
 from .load_settings import SiteSettings
 
-__all__ = ["REASONS", "LimitAsk", "Outcome", "SiteLoad", "SiteSettings"]
+__all__ = ["REASONS", "LimitAsk", "Outcome", "SiteLoad", "SiteSettings", "displaces"]
 
 VERSION: Final = 1
 _MINUTE_MS: Final = 60_000
@@ -193,6 +194,19 @@ class SiteLoad:
         """Take over how a command ended: ``accepted``, ``rejected``, or anything else: nobody knows."""
         self._issuer.answer(self.points, cause, status, now_ms)
         self._news = True
+
+    def overruled(self, station: str, evse: int, command: str, body: dict[str, Any], now_ms: int) -> None:
+        """A station accepted a command of somebody else (`evse` 0: as a whole): what it took from us is sent
+        again, and until then the station counts with its most."""
+        if not displaces(command, body):
+            return
+        for row in self.rows_of(station):
+            if evse in (0, self.points.names[row][1]):
+                held = float(self.points.held_a(now_ms)[row])
+                until = max(int(self.points.lim_until_ms[row]), int(self.points.pend_until_ms[row]))
+                self._issuer.hold(self.points, row, held, until, now_ms)
+                self.points.displace(row)
+        self._news, self._next_ms = True, 0
 
     def request(self, body: dict[str, Any], now_ms: int) -> str:
         """Take over an operator's wish for the site (`limit_a`) or an EVSE; return what is wrong with it."""

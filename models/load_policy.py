@@ -129,9 +129,14 @@ class LoadPolicy(Policy):
                     wanted.request(record.body, desk.now_ms)
 
     def command(self, row: CommandRow, desk: Desk) -> None:
-        """Take in how a limit ended; one that never left is as good as refused."""
+        """Take in how a limit ended (one that never left is as good as refused), and what others command."""
         site = self._sites.get(row.site)
-        if site is None or is_open(row.state) or not row.cause.startswith("load/"):
+        if site is None or is_open(row.state):
+            return
+        if not row.cause.startswith("load/"):
+            # one that was sent and not answered may have been obeyed all the same
+            if row.sends and row.state != "rejected" and row.ended_ms == row.changed_ms:
+                site.overruled(row.station, _evse_of(row), row.command, row.body, desk.now_ms)
             return
         if row.ended_ms == row.changed_ms:
             state = "rejected" if not row.sends else row.state
@@ -308,6 +313,13 @@ class LoadPolicy(Policy):
             places.append(i)
         for site, rows, places in by_site.values():
             site.observe(np.array(rows, np.int64), waiting.amps[places], waiting.time_ms[places])
+
+
+def _evse_of(row: CommandRow) -> int:
+    """Return the EVSE that a profile is set or cleared of, 0: all of the station."""
+    criteria = row.body.get("chargingProfileCriteria")
+    told = row.body.get("evseId", criteria.get("evseId") if isinstance(criteria, dict) else None)
+    return told if isinstance(told, int) else 0
 
 
 def _command(site: str, ask: LimitAsk) -> Ask:
