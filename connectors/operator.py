@@ -134,8 +134,8 @@ class OperatorDesk:
             raise DecodeError(
                 "command",
                 f"{request.command}: {site} is under load management, whose profiles this would replace; "
-                f"limit an EVSE by `chargestream load limit {site} AMPERE --station {station} --evse N`, or the "
-                "station as a whole by the word limit without an EVSE",
+                f"limit an EVSE by `chargestream load limit {site} AMPERE --station {station} --evse N`, or "
+                "the station as a whole by the word limit without an EVSE",
             )
 
     def take_back(self, cmd_id: str, site: str, by: str) -> None:

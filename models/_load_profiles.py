@@ -66,8 +66,8 @@ def fallback(evse: int, limit_a: float, legs: int, watts_per_a: float) -> dict[s
 def displaces(command: str, body: dict[str, Any]) -> bool:
     """Return whether a command that a station accepted of somebody else took the place of a profile of ours.
 
-    A profile replaces one of its purpose and stack level (K01.FR.05) and one of its id; clearing by purpose or
-    level, or without either, takes ours along (K10).
+    A profile replaces one of its purpose and stack level (K01.FR.05) and one of its id; clearing by purpose
+    or level, or without either, takes ours along (K10).
     """
     if command == "SetChargingProfile":
         profile = _part(body, "chargingProfile")

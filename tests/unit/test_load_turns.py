@@ -10,9 +10,9 @@ HOUR_MS = 3_600_000
 
 
 def crowded(**wishes: tuple[float, float] | None) -> tuple[Yard, dict[str, float]]:
-    """Let vehicles share 13 A, two at a time, for twelve minutes with turns of half a minute; return what each took, Wh.
+    """Let vehicles share 13 A, two at a time, for twelve minutes with turns of half a minute.
 
-    A wish is hours until the departure and Wh; None: nothing is told.
+    A wish is hours until the departure and Wh; None: nothing is told. Returned is what each took, Wh.
     """
     yard = Yard(settings(13.0, n=len(wishes), rotation_s=30.0))
     took = dict.fromkeys(wishes, 0.0)
@@ -44,7 +44,7 @@ def test_who_says_nothing_useful_has_turns_beside_those_in_a_hurry(
     wish: tuple[float, float] | None,
 ) -> None:
     _, took = crowded(s0=HURRY, s1=HURRY, s2=wish)
-    assert took["s2"] >= 0.2 * max(took.values())
+    assert took["s2"] >= 0.15 * max(took.values())
 
 
 def test_with_and_without_departures_alike_everyone_is_served() -> None:
