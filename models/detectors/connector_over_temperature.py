@@ -10,26 +10,20 @@ limit: this code is about safety, so not knowing counts as the worse case.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from models._kernel import kernel
-from models.batch import F64, U8, ReadingBatch
 from models.channels import CHANNEL_ID
-from models.detecting import CLEAR, CRITICAL, WARNING, DetectorSpec, EmissionArrays, Timeline, timeline
-from models.devices import DeviceTable
+from models.detecting import DetectorSpec
 
-from ._base import columns, ns, require
-from ._kernels import NOTHING, ROOM, WATCH_BLANK, WATCH_FIELDS, Lasting, emit, watch
-from ._sparse import Sparse, SparseDetector, find, full, give, idle, take
+from ._base import require
+from ._temperature import EVIDENCE, Limits, TemperatureDetector, lasting
 
 SPEC = DetectorSpec(
     "connector_over_temperature",
     "evse",
     "rule",
     (CHANNEL_ID["Temperature/Cable"], CHANNEL_ID["Temperature/Outlet"]),
-    ("temperature_c", "limit_c", "temperature_max_c", "duration_s", "sensor"),
+    (*EVIDENCE, "sensor"),
     needs_channels=True,
 )
 
@@ -89,97 +83,12 @@ class Config:
         )
 
 
-class _Limits(NamedTuple):
-    ac_warning: float
-    ac_critical: float
-    dc_warning: float
-    dc_critical: float
-    failed_high: float
-    failed_low: float
-
-
-@kernel
-def _report(
-    rec: Any,
-    i: int,
-    time: Timeline,
-    kind: int,
-    limit: float,
-    hottest: float,
-    sensor: int,
-    out: EmissionArrays,
-) -> None:
-    t = time.time_ns[i]
-    severity = CRITICAL if rec["raised"] == 2 else WARNING
-    end = rec["good_ns"] if kind == CLEAR else t
-    j = emit(
-        out, time.evse[i], kind, severity, rec["live"], rec["start_ns"], end,
-        time.order[i], time.effect_ns[i], rec["max_c"] / limit,
-    )  # fmt: skip
-    out.evidence[j, 2] = rec["max_c"]
-    out.evidence[j, 3] = (end - rec["start_ns"]) / 1e9
-    if kind != CLEAR:
-        out.evidence[j, 0] = hottest
-        out.evidence[j, 1] = limit
-        out.evidence[j, 4] = sensor
-
-
-@kernel
-def _temperature_kernel(
-    start: int,
-    time: Timeline,
-    cable_c: F64,
-    outlet_c: F64,
-    dc: U8,
-    sparse: Sparse,
-    limits: _Limits,
-    rule: Lasting,
-    out: EmissionArrays,
-) -> int:
-    n, room = len(time.evse), len(out.order) - ROOM
-    evse, low, high = time.evse, limits.failed_low, limits.failed_high
-    i = start
-    while i < n:
-        e = evse[i]
-        at = find(sparse, e)
-        warning = limits.dc_warning if dc[e] != 0 else limits.ac_warning
-        critical = limits.dc_critical if dc[e] != 0 else limits.ac_critical
-        while i < n and evse[i] == e:
-            if out.used[0] > room:
-                return i
-            hottest, sensor = -np.inf, 0
-            if low < cable_c[i] < high:  # false for NaN
-                hottest, sensor = cable_c[i], 1
-            if low < outlet_c[i] < high and outlet_c[i] > hottest:
-                hottest, sensor = outlet_c[i], 2
-            level = 2 if hottest >= critical else (1 if hottest >= warning else 0)
-            if sensor != 0 and (level != 0 or at != 0):
-                if at == 0 and full(sparse):
-                    return i
-                if at == 0:
-                    at = take(sparse, e)
-                rec = sparse.records[at]
-                if idle(rec) or hottest > rec["max_c"]:
-                    rec["max_c"] = hottest
-                kind = watch(rec, time.time_ns[i], level, time.live[i], rule)
-                if kind != NOTHING:
-                    limit = critical if rec["raised"] == 2 else warning
-                    _report(rec, i, time, kind, limit, hottest, sensor, out)
-                if idle(rec):
-                    give(sparse, e)
-                    at = 0
-            i += 1
-    return n
-
-
-class _Detector(SparseDetector):
+class _Detector(TemperatureDetector):
     spec = SPEC
-    version = 2
-    sparse_dtype: ClassVar[list[Any]] = [*WATCH_FIELDS, ("max_c", "f8")]
-    sparse_blank = WATCH_BLANK
 
     def __init__(self, config: Config, resume_state: dict[str, Any] | None) -> None:
-        self._limits = _Limits(
+        self._rule = lasting(config)
+        self._limits = Limits(
             float(config.ac_warning_c),
             float(config.ac_critical_c),
             float(config.dc_warning_c),
@@ -187,26 +96,9 @@ class _Detector(SparseDetector):
             float(config.failed_high_c),
             float(config.failed_low_c),
         )
-        self._rule = Lasting(
-            ns(config.least_s), int(config.least_samples), ns(config.hold_s), ns(config.gap_s)
-        )
         super().__init__(resume_state)
 
-    def _run(self, start: int, rows: ReadingBatch, devices: DeviceTable, out: EmissionArrays) -> int:
-        return int(
-            _temperature_kernel(
-                start,
-                timeline(rows),
-                *columns(rows, SPEC.channels),
-                devices.dc,
-                self.sparse.arrays,
-                self._limits,
-                self._rule,
-                out,
-            )
-        )
 
-
-def build(config: Config, resume_state: dict[str, Any] | None = None) -> SparseDetector:
+def build(config: Config, resume_state: dict[str, Any] | None = None) -> TemperatureDetector:
     """Return the detector, with the state of `resume_state` if given."""
     return _Detector(config, resume_state)

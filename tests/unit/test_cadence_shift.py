@@ -62,6 +62,13 @@ def test_limit_is_more_than_half_of_the_intervals() -> None:
         assert [k for k, *_ in brief(tape.run("cadence_shift"))] == (["raise"] if raises else [])
 
 
+@pytest.mark.parametrize(("periods", "raises"), [(20.0, True), (20.01, False)])
+def test_an_interval_of_more_than_twenty_periods_is_an_absence(periods: float, raises: bool) -> None:
+    tape = _tape(60)
+    _samples(tape, 0, 12, periods * 60)
+    assert [k for k, *_ in brief(tape.run("cadence_shift"))] == (["raise"] if raises else [])
+
+
 def test_jitter_and_single_losses_are_well() -> None:
     rng, tape, t = random.Random(4), _tape(20), 0.0
     for _ in range(400):

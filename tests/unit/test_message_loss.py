@@ -36,6 +36,15 @@ def test_one_percent_of_the_last_hour(total: int, found: int) -> None:
     assert len(tape.run("message_loss")) == found
 
 
+@pytest.mark.parametrize(("total", "step", "found"), [(500, 6.0, 1), (501, 6.0, 0), (501, 8.0, 1)])
+def test_the_window_is_an_hour(total: int, step: float, found: int) -> None:
+    """501 numbers at 6 s lie within an hour; at 8 s only 450 of them do."""
+    tape = Tape()
+    numbers(tape, 0, [s for s in range(1, total + 1) if not total - 9 < s <= total - 4], step=step)
+    tape.ticks(total * step, total * step + 130)
+    assert len(tape.run("message_loss")) == found
+
+
 def test_evidence_and_start() -> None:
     tape = Tape()
     numbers(tape, 0, [1, 2, 3, 9, 10])

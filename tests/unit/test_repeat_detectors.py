@@ -94,6 +94,13 @@ def test_link_ups_told_late_have_the_time_they_happened_at() -> None:
     assert brief(together.run("flapping")) == [("raise", 0, 300), ("clear", 0, 3600)]
 
 
+@pytest.mark.parametrize(("late", "live"), [(900.0, True), (901.0, False)])
+def test_link_ups_told_a_quarter_of_an_hour_late_are_still_news(late: float, live: bool) -> None:
+    tape = Tape()
+    _links(tape, [0, 60, 120, 180, 240, 300], late=late)
+    assert [e.live for e in tape.run("flapping")] == [live]
+
+
 def _boots(tape: Tape, times: list[float], **fields: Any) -> None:
     for i, t in enumerate(times):
         tape.message(t, 0, "meter", seq=1, **({"boot": 3 + i} | fields))
