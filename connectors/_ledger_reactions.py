@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 from sqlalchemy import BigInteger, Column, Index, String, Table, Text, and_, func, select
 
+from models.command_types import command_id
 from models.outputs import ReactionRow
+from models.reactions import in_words
 
+from ._ledger_commands import commands
 from ._ledger_tables import metadata
+
+#: SQLite takes so many values in one query everywhere.
+_AT_ONCE: Final = 500
 
 reactions: Final = Table(
     "reactions",
@@ -63,6 +70,23 @@ def opened() -> Any:
     return select(reactions).join(last, same).where(c.state == "tripped").order_by(c.at_ms.desc(), c.shard)
 
 
-def plain(row: Any) -> dict[str, Any]:
-    """Return a row with its JSON read."""
-    return dict(row) | {"body": json.loads(row["body"])}
+def plain(db: Any, rows: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return rows with their JSON read, in words (`does`), and with what became of each command (`answer`).
+
+    `cmd_id` and `answer` are empty where nothing was asked of a station; the answer is a state of a command
+    and the station's own word or the reason for it.
+    """
+    found = [dict(row) | {"body": json.loads(row["body"])} for row in rows]
+    for row in found:
+        row["does"] = in_words(row["command"], row["body"]) if row["command"] else ""
+        asked = row["state"] in ("sent", "undone")
+        row["cmd_id"] = command_id(row["site"], row["station"], row["cause"]) if asked else ""
+    c = commands.c
+    ids = sorted({row["cmd_id"] for row in found if row["cmd_id"]})
+    answers: dict[str, str] = {}
+    for at in range(0, len(ids), _AT_ONCE):
+        query = select(c.cmd_id, c.state, c.status, c.reason).where(c.cmd_id.in_(ids[at : at + _AT_ONCE]))
+        for cmd_id, state, status, reason in db.execute(query):
+            more = reason or (status if status.lower() != state else "")
+            answers[cmd_id] = f"{state} ({more})" if more else state
+    return [row | {"answer": answers.get(row["cmd_id"], "")} for row in found]

@@ -196,9 +196,11 @@ class LedgerReader:
             query = handling.chosen(state="all").where(f.finding_id == ids[0])
             changes = select(t.finding_changes).where(c.finding_id == ids[0]).order_by(c.change)
             actions = select(t.finding_actions).where(a.finding_id == ids[0]).order_by(a.at, a.action_id)
+            reacted = acts.plain(db, db.execute(acts.chosen(finding=ids[0])).mappings().all())
             return _finding(db.execute(query).mappings().one()) | {
                 "changes": [_finding(row) for row in db.execute(changes).mappings()],
                 "actions": [dict(row) for row in db.execute(actions).mappings()],
+                "reactions": reacted[::-1],
             }
 
     def commands(self, limit: int = 200, **choice: Any) -> list[Row]:
@@ -220,7 +222,7 @@ class LedgerReader:
     def reactions(self, limit: int = 200, **choice: str) -> list[Row]:
         """Return what became of automatic reactions, newest first; `choice` as `_ledger_reactions.chosen`."""
         with self._connected() as db:
-            return [acts.plain(row) for row in db.execute(acts.chosen(**choice).limit(limit)).mappings()]
+            return acts.plain(db, db.execute(acts.chosen(**choice).limit(limit)).mappings().all())
 
     def breaker(self) -> list[Row]:
         """Return the records that opened the breaker of reactions, one for each shard where it is open."""

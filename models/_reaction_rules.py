@@ -132,6 +132,29 @@ def undo_of(step: Step, where: Where) -> dict[str, Any] | None:
     return None
 
 
+def in_words(command: str, body: dict[str, Any]) -> str:
+    """Return what a command of a reaction does, for people; the command itself where there is more to say.
+
+    Examples
+    --------
+    >>> in_words("Reset", {"type": "OnIdle"})
+    'Reset OnIdle'
+    """
+    match command:
+        case "SetChargingProfile":
+            periods = body["chargingProfile"]["chargingSchedule"][0]["chargingSchedulePeriod"]
+            return f"limit the station to {periods[0]['limit']:g} A per phase"
+        case "ClearChargingProfile":
+            return "lift the limit of the station"
+        case "RequestStopTransaction":
+            return f"stop transaction {body['transactionId']}"
+        case "ChangeAvailability":
+            return f"set {body['operationalStatus']}"
+        case "Reset":
+            return f"Reset {body['type']}"
+    return command
+
+
 def _availability(status: str, evse: dict[str, int] | None) -> dict[str, Any]:
     body: dict[str, Any] = {"operationalStatus": status}
     return {"command": "ChangeAvailability", "body": body | ({"evse": evse} if evse else {})}

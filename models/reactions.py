@@ -18,7 +18,20 @@ from typing import Any, Final
 import msgspec
 
 from ._reaction_breaker import HOUR_MS, TOLD, Breaker
-from ._reaction_rules import ACTIONS, SEVERITY_RANK, Rule, RuleBook, Step, Where, build, limit, undo_of
+from ._reaction_out import OutOfService
+from ._reaction_rules import (
+    ACTIONS,
+    SEVERITY_RANK,
+    Rule,
+    RuleBook,
+    Step,
+    Where,
+    build,
+    in_words,
+    limit,
+    undo_of,
+)
+from .command_request import KIND as COMMAND_KIND
 from .command_types import HOUSEKEEPING, SAFETY, Ask
 from .devices import DeviceTable
 from .errors import SnapshotError
@@ -28,7 +41,7 @@ from .policies import Desk, Policy
 from .records import Operator, Record, Status, Transaction
 from .topics import OPERATOR_SITE, ROOT
 
-__all__ = ["ACTIONS", "KIND", "TOPIC", "Breaker", "Reactions", "Rule", "RuleBook", "Step"]
+__all__ = ["ACTIONS", "KIND", "TOPIC", "Breaker", "Reactions", "Rule", "RuleBook", "Step", "in_words"]
 
 VERSION: Final = 1
 #: Operator messages ``_op/reactions`` {action: trip | reset, by}: open or close the breaker.
@@ -61,6 +74,7 @@ class _State(msgspec.Struct, kw_only=True):
     charging: dict[str, str] = {}  # "site/station/evse" -> transaction that runs
     ended: dict[str, str] = {}  # the same -> last one that ended
     limits: dict[str, dict[str, float]] = {}  # "site/station" -> cause -> A, of open cases
+    out: OutOfService = msgspec.field(default_factory=OutOfService)
     sent_ms: dict[str, list[int]] = {}  # "site/station", "site", "" -> times within the hour
     tripped_ms: int = -1
     tripped_by: str = ""
@@ -116,10 +130,15 @@ class Reactions(Policy):
         match record:
             case Transaction() if record.evse_row >= 0:
                 self._note_transaction(record, desk.devices)
-            case Status() if record.evse_row >= 0 and record.status == "Available":
-                self._state.charging.pop(_place(desk.devices, record.evse_row), None)
+            case Status() if record.evse_row >= 0:
+                key = _place(desk.devices, record.evse_row)
+                self._state.out.report(key, record.status)
+                if record.status == "Available":
+                    self._state.charging.pop(key, None)
             case Operator() if record.topic == KIND:
                 self._operate(record, desk)
+            case Operator() if record.topic == COMMAND_KIND:
+                self._state.out.ask(record.body)
             case _:
                 return
         self.tick(desk)
@@ -181,8 +200,18 @@ class Reactions(Policy):
         for key in sorted(k for k, case in self._state.cases.items() if case.finding_id == finding_id):
             case = self._state.cases.pop(key)
             for step, undo in reversed(case.done):
-                self._send(case, step, self._lifted(case, step, undo), desk, undo=True)
+                self._undo(case, step, undo, desk)
             self._forget_limits(case)
+            self._state.out.forget(_cause(case, ""))
+
+    def _undo(self, case: Case, step: int, undo: dict[str, Any], desk: Desk) -> None:
+        """Undo a step, unless somebody else keeps what it did."""
+        if undo["command"] == "ChangeAvailability":
+            kept = self._state.out.give_back(case.site, case.station, case.evse, _cause(case, step))
+            if kept:
+                self._say(case, step, "refused", f"not undone: {kept}", desk)
+                return
+        self._send(case, step, self._lifted(case, step, undo), desk, undo=True)
 
     def _step(self, case: Case, desk: Desk) -> bool:
         """Take the next step of a case, or say what holds it; return whether it is over, taken or refused."""
@@ -207,8 +236,11 @@ class Reactions(Policy):
             limits[_cause(case, number)] = step.limit_a
             command = limit(place, min(limits.values()))
         case.next_step, case.held = number + 1, ""
-        if command is None:
-            self._say(case, number, "refused", "no transaction runs there", desk)
+        idle = "no transaction runs there" if command is None else ""
+        if step.action == "inoperative":
+            idle = self._state.out.take(case.site, case.station, case.evse, _cause(case, number))
+        if command is None or idle:
+            self._say(case, number, "refused", idle, desk)
             return True
         self._send(case, number, command, desk, undo=False)
         undo = undo_of(step, where) if rule.undo else None

@@ -296,6 +296,11 @@ def warnings(config: Config, env: Mapping[str, str]) -> list[str]:
     url = urlsplit(config.influx.url)
     if config.influx.enabled and config.influx.token and url.scheme == "http" and url.hostname not in local:
         found.append(f"[influx] the token travels to {url.hostname} without TLS")
+    found += [
+        f"[reactions.rules.{name}] has {len(rule.steps)} steps, more than station_per_h lets be sent"
+        for name, rule in config.reactions.rules.items()
+        if len(rule.steps) > config.reactions.station_per_h
+    ]
     if config.api.host not in local:
         found.append(f"[api] listens on {config.api.host}: put a proxy with access control before it")
     return found

@@ -105,6 +105,7 @@ class HealthReader:
     def __init__(self, ledger: LedgerReader, data_dir: Path) -> None:
         self._ledger, self._data_dir = ledger, data_dir
         self._closing, self._counts = Recent(ledger.closes), Recent(ledger.counts)
+        self._breakers = Recent(ledger.breaker)
 
     def read(self, now_ms: int) -> Health:
         """Return the health at `now_ms`, the machine's time in epoch ms."""
@@ -114,6 +115,7 @@ class HealthReader:
         findings: list[tuple[str, str, int]] = []
         try:
             closing, counts, findings = self._closing(), self._counts(), self._ledger.open_by_code()
+            problems += _breaker_problems(self._breakers())
         except ChargestreamError as error:
             problems.append(str(error))
         processes = read_processes(self._data_dir, now_ms)
@@ -249,6 +251,11 @@ def _firmware_problems(status: dict[str, Any], now_ms: int) -> list[str]:
                 f"given out; {command}"
             )
     return found
+
+
+def _breaker_problems(stopped: list[dict[str, Any]]) -> list[str]:
+    reasons = "; ".join(sorted({row["reason"] for row in stopped}))
+    return [f"no reaction is sent: {reasons}; chargestream reactions reset closes it"] if stopped else []
 
 
 def _delay_problems(health: Health) -> list[str]:

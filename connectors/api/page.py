@@ -144,13 +144,12 @@ class Page:
         seen = None if live else self.evidence.of(found, self._now_ms())
         history = [{"at": c["changed_at"], "change": c} for c in found["changes"]]
         history += [{"at": a["at"], "action": a} for a in found["actions"]]
-        set_off = self.ledger.reactions(finding=found["finding_id"])
         return self.filled(
             "finding_live.html" if live else "finding.html",
             faults=FAULTS,
             f=found,
             history=sorted(history, key=lambda item: item["at"]),
-            reactions=[row | {"link": words.reaction_link(row)} for row in set_off],
+            reactions=[row | {"link": words.reaction_link(row)} for row in found["reactions"][::-1]],
             panels=None if seen is None else drawn(seen),
             source="" if seen is None else seen.source,
             width=EVIDENCE_WIDTH,

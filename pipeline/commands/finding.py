@@ -108,8 +108,15 @@ def _show(reader: Any, args: argparse.Namespace) -> None:
     print(f"  advice    {found['advice']}")
     history = [(c["changed_at"], f"{c['state']} ({c['severity']})") for c in found["changes"]]
     history += [(a["at"], _told(a)) for a in found["actions"]]
+    history += [(r["at_ms"], _reacted(r)) for r in found["reactions"]]
     for at, words in sorted(history):
         print(f"  {_utc(at)}  {words}")
+
+
+def _reacted(row: dict[str, Any]) -> str:
+    words = " ".join(part for part in (row["does"], row["reason"]) if part)
+    answer = f" → {row['answer']}" if row["answer"] else ""
+    return f"rule {row['rule']}, step {row['step'] + 1}, {row['state']}: {words}{answer}"
 
 
 def _act(reader: Any, config: Any, args: argparse.Namespace) -> None:

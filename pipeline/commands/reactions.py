@@ -50,12 +50,16 @@ def _list(config: Any, args: argparse.Namespace) -> None:
     reader = LedgerReader(config.ledger_url())
     try:
         rows = reader.reactions(args.limit, site=args.site, rule=args.rule, finding=args.finding)
+        stopped = reader.breaker()
     finally:
         reader.close()
     for row in rows:
         print(json.dumps(row) if args.json else _line(row))
     if not rows and not args.json:
         print("no reactions")
+    if stopped and not args.json:
+        reasons = "; ".join(sorted({row["reason"] for row in stopped}))
+        print(f"THE BREAKER IS OPEN, nothing is sent: {reasons}. Close it: chargestream reactions reset")
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -63,7 +67,8 @@ def _line(row: dict[str, Any]) -> str:
     if not row["finding_id"]:
         return f"{at}  breaker {row['state']} (shard {row['shard']}): {row['reason']}"
     place = f"{row['site']}/{row['station']}" + (f"/{row['evse']}" if row["evse"] is not None else "")
-    what = " ".join(part for part in (row["command"], row["reason"]) if part)
+    what = " ".join(part for part in (row["does"], row["reason"]) if part)
+    what += f" → {row['answer']}" if row["answer"] else ""
     about = f"{place}  {row['code']} {row['finding_id'][:8]}"
     return f"{at}  {row['rule']} step {row['step'] + 1} {row['state']}: {what}  {about}"
 

@@ -20,26 +20,20 @@ def reactions(
     over: dict[int, str] = {}
     sent: list[int] = []
     tripped = False
+    said: dict[int, str] = {}  # EVSE -> its last status
+    by_person: set[int] = set()
     for second in range(end):
         event = at.get(second)
-        if isinstance(event, Transaction):
-            if event.event_type == "Ended":
-                over[event.evse_row] = event.tx_id
-                if running.get(event.evse_row) == event.tx_id:
-                    del running[event.evse_row]
-            elif over.get(event.evse_row) != event.tx_id:
-                running[event.evse_row] = event.tx_id
-        elif isinstance(event, Status):
-            running.pop(event.evse_row, None)
-        elif isinstance(event, Operator):
-            if event.body["action"] == "trip" and not tripped:
-                tripped = True
-                out.append(("", -1, "tripped"))
-            elif event.body["action"] == "reset" and tripped:
-                tripped, sent = False, []
-                out.append(("", -1, "reset"))
-        elif isinstance(event, FindingChange):
-            _find(event, second, policy, cases, out)
+        if isinstance(event, FindingChange):
+            _find(event, second, policy, cases, out, said, by_person)
+        elif not isinstance(event, Operator) or event.topic == "command":
+            _hear(event, running, over, said, by_person)
+        elif event.body["action"] == "trip" and not tripped:
+            tripped = True
+            out.append(("", -1, "tripped"))
+        elif event.body["action"] == "reset" and tripped:
+            tripped, sent = False, []
+            out.append(("", -1, "reset"))
         for key in sorted(cases):
             case = cases[key]
             rule, evse_row = case["rule"], case["evse"] - 1
@@ -59,6 +53,12 @@ def reactions(
                 if len(recent) >= policy.station_per_h or (step.action == "stop" and evse_row not in running):
                     out.append((rule.name, number, "refused"))
                     continue
+                if step.action == "inoperative":
+                    ours = any(case["out"] for case in cases.values() if case["evse"] - 1 == evse_row)
+                    if evse_row in by_person or (said.get(evse_row) == "Unavailable" and not ours):
+                        out.append((rule.name, number, "refused"))
+                        continue
+                    case["out"] = True
                 out.append((rule.name, number, "sent"))
                 sent.append(second)
                 if step.action in ("limit", "inoperative"):
@@ -69,13 +69,50 @@ def reactions(
     return out
 
 
+def _hear(
+    event: Any, running: dict[int, str], over: dict[int, str], said: dict[int, str], by_person: set[int]
+) -> None:
+    if isinstance(event, Transaction):
+        if event.event_type == "Ended":
+            over[event.evse_row] = event.tx_id
+            if running.get(event.evse_row) == event.tx_id:
+                del running[event.evse_row]
+        elif over.get(event.evse_row) != event.tx_id:
+            running[event.evse_row] = event.tx_id
+    elif isinstance(event, Status):
+        if event.status == "Available":
+            running.pop(event.evse_row, None)
+        said[event.evse_row] = event.status
+    elif isinstance(event, Operator):
+        evse_row = event.body["body"]["evse"]["id"] - 1
+        if event.body["body"]["operationalStatus"] == "Inoperative":
+            by_person.add(evse_row)
+        else:
+            by_person.discard(evse_row)
+            said[evse_row] = ""
+
+
 def _find(
-    event: FindingChange, second: int, policy: RuleBook, cases: dict[str, dict[str, Any]], out: list[Any]
+    event: FindingChange,
+    second: int,
+    policy: RuleBook,
+    cases: dict[str, dict[str, Any]],
+    out: list[Any],
+    said: dict[int, str],
+    by_person: set[int],
 ) -> None:
     if event.state == "cleared":
         for key in sorted(k for k, case in cases.items() if case["id"] == event.finding_id):
             case = cases.pop(key)
-            out += [(case["rule"].name, number, "undone") for number in reversed(case["undo"])]
+            evse_row = case["evse"] - 1
+            for number in reversed(case["undo"]):
+                if case["rule"].steps[number].action == "inoperative":
+                    others = any(c["out"] for c in cases.values() if c["evse"] == case["evse"])
+                    if others or evse_row in by_person:
+                        out.append((case["rule"].name, number, "refused"))
+                        continue
+                    said[evse_row] = ""
+                out.append((case["rule"].name, number, "undone"))
         return
     for rule in policy.rules:
         key = f"{event.finding_id}/{rule.name}"
@@ -89,4 +126,5 @@ def _find(
                 "next": 0,
                 "held": "",
                 "undo": [],
+                "out": False,  # it took the EVSE out of service
             }

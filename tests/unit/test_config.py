@@ -314,6 +314,23 @@ def test_warnings() -> None:
     assert config.warnings(config.Config(), {}) == []
 
 
+def test_what_could_never_work_is_warned_of(tmp_path: Path) -> None:
+    steps = "[" + ", ".join(['{ action = "unlock" }'] * 4) + "]"
+    path = write(
+        tmp_path,
+        f"""
+[mqtt]
+share_group = "ingest"
+[reactions.rules.hot]
+codes = ["offline"]
+steps = {steps}
+""",
+    )
+    found = config.warnings(config.load(path, {}), {})
+    assert any("[mqtt] share_group of 6 characters can be guessed" in w for w in found)
+    assert any("[reactions.rules.hot] has 4 steps, more than station_per_h lets" in w for w in found)
+
+
 def test_a_mistake_inside_json_of_the_environment_is_placed() -> None:
     routes = '[{"pattern": "x/{site}/{rest}", "dialect": "natve"}]'
     line = mistakes(None, {"CHARGESTREAM_ROUTES": routes})[0]

@@ -26,6 +26,7 @@ HOT = Rule(
     steps=(Step("limit", 0, 10.0), Step("stop", 120_000), Step("inoperative", 300_000)),
 )
 STUCK = Rule(name="stuck", codes=("register_stuck",), steps=(Step("reset_on_idle"),))
+WORN = Rule(name="worn", codes=("contact_resistance",), safety=True, steps=(Step("inoperative"),))
 POLICY = RuleBook(rules=(HOT, STUCK), act=True)
 Event = tuple[int, Record | FindingChange | None]  # order; None: a tick
 
@@ -120,11 +121,18 @@ def transaction(order: int, event: str, evse_row: int = 0, tx_id: str = "tx-1") 
     )
 
 
-def available(order: int, evse_row: int = 0) -> Status:
+def available(order: int, evse_row: int = 0, status: str = "Available") -> Status:
     at = origin(order)
     return Status(
-        at=at, station_row=0, evse_row=evse_row, conn=1, time_ns=at.recv_ns, status="Available", status16=""
+        at=at, station_row=0, evse_row=evse_row, conn=1, time_ns=at.recv_ns, status=status, status16=""
     )
+
+
+def person(order: int, status: str, evse: int = 1) -> Operator:
+    """Return a person's command that changes the availability of an EVSE."""
+    inner = {"operationalStatus": status, "evse": {"id": evse}}
+    wish = {"id": str(order), "site": "s1", "station": "st1", "command": "ChangeAvailability", "body": inner}
+    return Operator(at=origin(order), topic="command", body=wish | {"by": "kim", "expires_s": 60.0})
 
 
 def operator(order: int, action: str) -> Operator:
@@ -335,7 +343,23 @@ _EVENTS = st.lists(
     st.tuples(
         st.integers(0, 700),
         st.sampled_from(
-            ["raised", "warning", "cleared", "stuck", "unstuck", "start", "end", "trip", "reset", "free"]
+            [
+                "raised",
+                "warning",
+                "cleared",
+                "stuck",
+                "unstuck",
+                "worn",
+                "unworn",
+                "start",
+                "end",
+                "trip",
+                "reset",
+                "free",
+                "Unavailable",
+                "Inoperative",
+                "Operative",
+            ]
         ),
         st.integers(1, 2),
     ),
@@ -348,8 +372,12 @@ def _event(order: int, what: str, evse: int) -> Record | FindingChange:
         return transaction(
             order, "Started" if what == "start" else "Ended", evse - 1, f"tx-{evse}-{order // 200}"
         )
-    if what == "free":
-        return available(order, evse - 1)
+    if what in ("free", "Unavailable"):
+        return available(order, evse - 1, "Available" if what == "free" else what)
+    if what.endswith("perative"):
+        return person(order, what, evse)
+    if what.endswith("worn"):
+        return finding(order, "raised" if what == "worn" else "cleared", "contact_resistance", evse)
     if what in ("trip", "reset"):
         return operator(order, what)
     code = "register_stuck" if what.endswith("stuck") else "connector_over_temperature"
@@ -364,7 +392,7 @@ def test_any_cut_and_the_naive_twin_say_the_same(
 ) -> None:
     by_order = {order: (what, evse) for order, what, evse in drawn}
     events: list[Event] = [(order, _event(order, *by_order[order])) for order in sorted(by_order)]
-    policy = replace(POLICY, station_per_h=per_h, fleet_per_h=5)
+    policy = replace(POLICY, rules=(HOT, STUCK, WORN), station_per_h=per_h, fleet_per_h=5)
     whole = run(events, 800, policy)
     assert run(events, 800, policy, cuts) == whole
     assert told(whole[1]) == naive.reactions(events, 800, policy, _T0_MS)
