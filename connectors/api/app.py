@@ -144,7 +144,7 @@ def create_app(
     add_findings(app, page, desk, gate)
     campaigns = CampaignReader(ledger_url)
     campaign_desk = CampaignDesk(broker) if broker is not None else None
-    Campaigns(campaigns, campaign_desk, CampaignPage(campaigns, page), gate).add(app)
+    Campaigns(campaigns, campaign_desk, CampaignPage(campaigns, page), gate, settings.images).add(app)
     _add_images(app, page, settings)
     _add_billing(app, page, gate, billing_desk, settings)
     add_commands(app, page, desk, gate)

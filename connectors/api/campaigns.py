@@ -5,7 +5,7 @@ What is asked goes to the broker as an operator message; nothing is written here
 
 import time
 from collections.abc import Iterator
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
@@ -18,10 +18,14 @@ from connectors.campaign_desk import CampaignDesk
 from connectors.campaign_reader import CampaignReader
 from connectors.campaign_report import FAILURES, csv_lines, html
 from models.errors import RetryLater
+from models.firmware import FirmwareError, Image
 
 from .auth import REFUSALS, Gate, everywhere, has, who
 from .campaign_page import FLYING, CampaignPage
 from .forms import ask_first, read_form, token_in
+
+if TYPE_CHECKING:
+    from connectors.firmware_store import FirmwareStore
 
 _MOST_BYTES: Final = 200_000
 _MOST_FAILED: Final = 10_000
@@ -58,12 +62,19 @@ class Campaigns:
     page : CampaignPage
     gate : Gate
         Making and steering needs the scope ``campaigns:write``, approving ``campaigns:approve``.
+    store : FirmwareStore or None
+        The images that our own file server gives out.
     """
 
     def __init__(
-        self, reader: CampaignReader, desk: CampaignDesk | None, page: CampaignPage, gate: Gate
+        self,
+        reader: CampaignReader,
+        desk: CampaignDesk | None,
+        page: CampaignPage,
+        gate: Gate,
+        store: "FirmwareStore | None" = None,
     ) -> None:
-        self._reader, self._desk, self._page = reader, desk, page
+        self._reader, self._desk, self._page, self._store = reader, desk, page, store
         self._steering = gate.changes(SCOPE, APPROVE_SCOPE)
 
     def add(self, app: FastAPI) -> None:
@@ -78,10 +89,37 @@ class Campaigns:
         """Publish a request in the name of a token."""
         self._may(caller, body["action"])
         body["by"] = who(caller, str(body.get("by") or ""))
+        if body["action"] == "create":
+            self._name_images(body)
+        elif body["action"] in ("approve", "start", "resume", "rollback"):
+            self._check_image(body["id"], "previous" if body["action"] == "rollback" else "image")
         if self._desk is None:
             raise RetryLater("this page knows no broker: nothing can be done from here")
         self._desk.ask(body)
         return {"id": body["id"], "action": body["action"]}
+
+    def _name_images(self, plan: dict[str, Any]) -> None:
+        """Put the records of images into a plan that gives their names."""
+        for part in ("image", "previous"):
+            name = plan.get(part)
+            if isinstance(name, str):
+                plan[part] = to_builtins(self._given_out(name))
+
+    def _check_image(self, campaign: str, part: str) -> None:
+        """Refuse what would end at our own file server: an image that is held, revoked or below the floor."""
+        if self._store is None:
+            return
+        plan = self._known(campaign)["plan"]
+        if plan.get(part) and not plan.get("location"):
+            self._given_out(plan[part]["image_id"])
+
+    def _given_out(self, name: str) -> Image:
+        if self._store is None:
+            raise HTTPException(422, f"{name}: no repository of images is configured here; give its record")
+        try:
+            return self._store.image(name, _now_ms())
+        except FirmwareError as error:
+            raise HTTPException(422, f"{name} is not given out: {error.detail}") from error
 
     @staticmethod
     def _may(caller: Caller, action: str) -> None:
@@ -164,7 +202,7 @@ class Campaigns:
 
         @router.post("/api/v1/campaigns", status_code=202, responses=REFUSALS)
         async def create(request: Request, caller: Annotated[Caller, Depends(steering)]) -> dict[str, Any]:
-            """Make a campaign: the body is its plan (docs/campaigns.md), with ``by``."""
+            """Make a campaign: the body is its plan (docs/campaigns.md); images by name or record."""
             if int(request.headers.get("content-length") or 0) > _MOST_BYTES:
                 raise HTTPException(413, "too long")
             try:

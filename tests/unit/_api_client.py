@@ -13,6 +13,7 @@ from connectors.api.app import create_app
 from connectors.api.settings import ApiSettings
 from connectors.billing_writer import SCOPES, BillingWriter
 from connectors.ledger import Ledger
+from connectors.mqtt_settings import MqttSettings
 
 from ._ledger_records import blob, cdr, interval, session, tariff
 
@@ -24,9 +25,15 @@ def now_ms() -> int:
 class Client:
     """The application over a ledger, asked with a token; each request in an event loop of its own."""
 
-    def __init__(self, url: str, folder: Path, settings: ApiSettings | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        folder: Path,
+        settings: ApiSettings | None = None,
+        broker: MqttSettings | None = None,
+    ) -> None:
         fast = ApiSettings(rate_per_s=10_000, burst=10_000, strangers_per_s=1_000, strangers_burst=1_000)
-        self.app = create_app(url, folder, "test", None, settings or fast)
+        self.app = create_app(url, folder, "test", broker, settings or fast)
         self.token = ""
         self.kind = "Bearer"
         self.ocpi = ""  # what an OCPI partner shows

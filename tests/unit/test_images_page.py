@@ -5,11 +5,15 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from connectors.api.settings import ApiSettings
+from connectors.billing_writer import BillingWriter
+from connectors.mqtt_settings import MqttSettings
 from connectors.status import write_status
+from models.campaign_requests import read_plan
 
 from ._api_client import Client
 from ._firmware_repo import Kept
@@ -93,3 +97,37 @@ def test_terms_are_those_of_the_metadata(kept: Kept) -> None:
     ends = kept.store().ends()
     days = {role: round((end - datetime.now(UTC)).total_seconds() / 86_400) for role, end in ends.items()}
     assert days == {"root": 365, "targets": 90, "snapshot": 7, "timestamp": 1}
+
+
+def test_a_campaign_names_images_and_goes_on_only_with_what_is_given_out(
+    kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version in ("1.0", "2.0"):
+        kept.add(version=version)
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr("connectors.campaign_desk.CampaignDesk.ask", lambda _, body: asked.append(body))
+    nowhere = MqttSettings("127.0.0.1", 1, "x", connect_timeout_s=0.2)
+    url = f"sqlite:///{tmp_path}/l.sqlite"
+    writer = BillingWriter(url)
+    client = Client(url, tmp_path, ApiSettings(images=kept.store()), nowhere)
+    client.token = writer.create_token("ann", ["campaigns:write", "campaigns:approve"], 1)[1]
+    plan = {"id": "c1", "by": "ann", "image": "acme_w22_2.0", "previous": "acme_w22_1.0"}
+    assert client("POST", "/api/v1/campaigns", json=plan).status_code == 202
+    assert asked[0]["image"]["sha256"] == kept.repo.images()[1].sha256
+    assert asked[0]["previous"]["version"] == "1.0"
+    read_plan(asked[0])
+    told = client("POST", "/api/v1/campaigns", json=plan | {"image": "acme_w22_9"})
+    assert (told.status_code, "acme_w22_9 is not given out" in told.text) == (422, True)
+    found = {"campaign": "c1", "plan": asked[0]}
+    monkeypatch.setattr("connectors.campaign_reader.CampaignReader.campaign", lambda _, name: found)
+    kept.repo.hold("acme_w22_1.0", "looks bad")
+    for action, code in (("start", 202), ("rollback", 422), ("pause", 202), ("abort", 202)):
+        told = client("POST", "/api/v1/campaigns/c1/actions", json={"action": action, "by": "ann"})
+        assert told.status_code == code, action
+        assert ("looks bad" in told.text) is (code == 422)
+    kept.repo.hold("acme_w22_2.0", "worse")
+    for action in ("approve", "start", "resume"):
+        told = client("POST", "/api/v1/campaigns/c1/actions", json={"action": action, "by": "bob"})
+        assert (told.status_code, "worse" in told.text) == (422, True)
+    assert [body["action"] for body in asked] == ["create", "start", "pause", "abort"]
+    writer.close()
