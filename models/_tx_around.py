@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 from ._tx_state import COMPLETE, Point, TransactionConfig, Tx
@@ -67,8 +68,9 @@ class Around:
             return
         items = self._plugs.setdefault(record.evse_row, [])
         item = [record.time_ns, int(plugged), record.conn]
-        if item not in items:
-            insort(items, item)
+        place = bisect_left(items, item)
+        if place == len(items) or items[place] != item:
+            items.insert(place, item)
             del items[:-_STATUSES]
 
     def declared(self, evse_row: int, item: EvseInventory, at: Origin) -> bool:
@@ -149,11 +151,12 @@ def look_around(tx: Tx, others: Sequence[Tx], read: Point | None, meter_since_ns
     reading or of another transaction, is what a begin is checked against.
     """
     begins = tx.begins_ns
-    following = [o for o in others if o.begins_ns > begins]
+    began = [(o.begins_ns, o) for o in others]
+    following = [(t, o.tx_id, o) for t, o in began if t > begins]
     tx.next_start_ns, tx.next_begin_mwh = None, 0
     if following:
-        after = min(following, key=lambda o: (o.begins_ns, o.tx_id))
-        tx.next_start_ns, tx.next_begin_mwh = after.begins_ns, after.begin_mwh or 0
+        tx.next_start_ns, _, after = min(following, key=itemgetter(0, 1))
+        tx.next_begin_mwh = after.begin_mwh or 0
     known = [p for p in (tx.before, read) if p is not None and meter_since_ns <= p.time_ns < begins]
     before = max(known, key=_when, default=None)
     for o in others:
@@ -166,7 +169,7 @@ def look_around(tx: Tx, others: Sequence[Tx], read: Point | None, meter_since_ns
             before = told
     tx.before = before
     tx.crowded = tx.before is not None and any(
-        o.begins_ns < begins and (o.end_ns is None or o.end_ns > tx.before.time_ns) for o in others
+        t < begins and (o.end_ns is None or o.end_ns > tx.before.time_ns) for t, o in began
     )
     # readings may count from 0 where the messages' registers do not
     counted = [o for o in others if o.begins and max(o.begins) == 0]

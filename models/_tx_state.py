@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -248,16 +249,18 @@ def merge(tx: Tx, record: Transaction, *, own_node: bool) -> bool:
     if told is not None:
         point = Point(t, told)
         if point not in tx.told:
-            tx.told.append(point)
-            tx.told.sort(key=lambda p: (p.time_ns, p.reg_mwh))
+            insort(tx.told, point, key=_when)
     if record.charging_state:
         change = (t, record.charging_state)
         if change not in tx.states:
-            tx.states.append(change)
-            tx.states.sort()
+            insort(tx.states, change)
     if record.signed is not None and record.signed not in tx.signed:
         tx.signed.append(record.signed)
     return _told_so_far(tx) != known
+
+
+def _when(point: Point) -> tuple[int, int]:
+    return point.time_ns, point.reg_mwh
 
 
 def _told_so_far(tx: Tx) -> tuple[Any, ...]:

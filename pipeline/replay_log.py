@@ -27,7 +27,7 @@ _HOUR_S: Final = 3600
 _DENSE_S: Final = 120
 _BLOCK_MESSAGES: Final = 200_000
 _BLOCK_BYTES: Final = 32 << 20  # of payloads
-_BLOCK_NS: Final = 6 * _HOUR_S * NS_PER_S  # of arrivals: each second has a tick a shard
+_BLOCK_NS: Final = 24 * _HOUR_S * NS_PER_S  # of arrivals: each second has a tick a shard
 
 
 def tick_times(heard_s: int, after_s: int, until_s: int) -> NDArray[np.int64]:
