@@ -82,6 +82,7 @@ def chosen(
     command: str = "",
     by: str = "",
     search: str = "",
+    without: str = "",
 ) -> Any:
     """Return the query for commands, the newest first.
 
@@ -89,6 +90,8 @@ def chosen(
     ----------
     site, station, command, by : str
         Only these; empty: any.
+    without : str
+        Leave out what this one asked for; empty: nobody.
     state : str
         A state, ``open`` (requested or sent) or ``ended``; empty: any.
     search : str
@@ -99,6 +102,8 @@ def chosen(
     for column, value in ((c.site, site), (c.station, station), (c.command, command), (c.by, by)):
         if value:
             query = query.where(column == value)
+    if without:
+        query = query.where(c.by != without)
     still_open = c.state.in_(("requested", "sent"))
     if state == "open":
         query = query.where(still_open)

@@ -17,7 +17,7 @@ PARTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "flying": ("under way", FLYING),
     "bad": ("failed", _FAILED),
     "due": ("due", ("due",)),
-    "later": ("wave not open", ("waiting",)),
+    "later": ("wait for their wave", ("waiting",)),
     "out": ("left out", ("skipped", "cancelled")),
 }
 #: Steps of the funnel: name -> the states of those that came so far.

@@ -27,9 +27,12 @@ from .paging import may_see
 
 SCOPE: Final = "commands:write"
 _SHOWN: Final = 200
+#: Who asks for the commands of load management.
+_LOAD: Final = "load"
 
 CommandId = Annotated[str, Path(min_length=1, max_length=64)]
 Word = Annotated[str, Query(max_length=200)]
+Ticked = Literal["", "1"]
 State = Literal[
     "", "open", "ended", "requested", "sent", "accepted", "rejected", "scheduled", "expired", "failed"
 ]
@@ -99,18 +102,23 @@ def _add_reading(app: FastAPI, page: Page) -> None:
 def _add_pages(app: FastAPI, page: Page) -> None:
     @app.get("/commands", include_in_schema=False)
     def whole(
-        site: Word = "", q: Word = "", state: State = "", station: Word = "", evse: Word = ""
+        site: Word = "",
+        q: Word = "",
+        state: State = "",
+        load: Ticked = "",
+        station: Word = "",
+        evse: Word = "",
     ) -> Response:
         """Show commands; `station` and `evse` only fill in the form."""
         more = {"words": WORDS, "states": STATES, "station": station, "evse": evse}
         text = page.filled(
-            "commands.html", sites=page.ledger.sites(), **_listed(page, site, q, state), **more
+            "commands.html", sites=page.ledger.sites(), **_listed(page, site, q, state, load), **more
         )
         return HTMLResponse(text)
 
     @app.get("/commands/live", include_in_schema=False)
-    def live(site: Word = "", q: Word = "", state: State = "") -> Response:
-        return HTMLResponse(page.filled("commands_live.html", **_listed(page, site, q, state)))
+    def live(site: Word = "", q: Word = "", state: State = "", load: Ticked = "") -> Response:
+        return HTMLResponse(page.filled("commands_live.html", **_listed(page, site, q, state, load)))
 
     def one(template: str, cmd_id: str) -> Response:
         found = _found(page, cmd_id)
@@ -125,9 +133,12 @@ def _add_pages(app: FastAPI, page: Page) -> None:
         return one("command_live.html", cmd_id)
 
 
-def _listed(page: Page, site: str, search: str, state: str) -> dict[str, Any]:
-    rows = page.ledger.commands(_SHOWN, site=site, search=search, state=state)
-    return {"commands": rows, "shown": _SHOWN, "site": site, "search": search, "state": state}
+def _listed(page: Page, site: str, search: str, state: str, load: str) -> dict[str, Any]:
+    """Return what the list shows: load management sends so much that it is left out unless asked for."""
+    without = "" if load or search else _LOAD
+    rows = page.ledger.commands(_SHOWN, site=site, search=search, state=state, without=without)
+    chosen = {"site": site, "search": search, "state": state, "load": load, "without": without}
+    return {"commands": rows, "shown": _SHOWN} | chosen
 
 
 def _ask_before_restart(page: Page, wish: Wish, form: dict[str, str]) -> None:

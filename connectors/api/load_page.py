@@ -20,6 +20,8 @@ _LEVELS: Final = 4
 #: The limit is not drawn on the edge of the chart.
 _HEADROOM: Final = 1.05
 _ROUND: Final = (1, 1.2, 1.6, 2, 2.4, 3.2, 4, 4.8, 6, 8, 10)
+#: A share of the limit above this is shown as over it; below, it is rounding.
+_OVER: Final = 1.005
 #: A site reports every minute; after three without, what is shown is not now.
 STALE_MS: Final = 240_000
 _BAR: Final = 1000
@@ -131,11 +133,12 @@ class LoadPage:
         ]
         return self._page.fill(
             template,
-            sites=[row | {"share": _share(row)} for row in sites],
+            sites=[row | {"share": _share(row), "over": _share(row) > _OVER} for row in sites],
             site=chosen,
             now=now,
             evses=sorted(evses, key=lambda row: row["cause"] != "fallback"),
             fullest=_fullest(now) if now else None,
+            over=now is not None and _share(now) > _OVER,
             stale=now is not None and now_ms - now["start_ms"] > STALE_MS,
             causes=CAUSES,
             chart=load_chart(minutes, now_ms),

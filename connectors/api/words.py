@@ -91,6 +91,8 @@ def cause_link(cause: str) -> str:
     """Return the address of what caused a command, as told by its cause; "" where there is no page."""
     kind, _, rest = cause.partition("/")
     name = quote(rest.partition("/")[0], safe="")
+    if kind == "load" and name:
+        return f"/managed?site={name}"
     return f"/{_CAUSES[kind]}/{name}" if kind in _CAUSES and name else ""
 
 

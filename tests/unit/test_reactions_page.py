@@ -107,4 +107,5 @@ def test_what_a_command_asks_for_in_words() -> None:
     assert command_words("Reset", {"type": "OnIdle", "evseId": 2}) == "OnIdle, 2"
     assert cause_link("campaign/c 1/2") == "/campaigns/c%201"
     assert cause_link(f"reaction/{HOT}/hot-plug/0") == f"/findings/{HOT}"
+    assert cause_link("load/a b/c/1/limit/7") == "/managed?site=a%20b"
     assert cause_link("operator/7") == ""

@@ -5,6 +5,8 @@
 const PATIENCE_FORM_MS = 15000;
 // A second click this soon after the answer is the other half of a double click.
 const HOLD_MS = 800;
+// What was done shows on the page by then.
+const SHOWN_MS = 10000;
 const busy = new WeakSet();
 const pressed = new WeakMap(); // form -> the button that did something, and when
 // Kept while this page is open and never stored, so that a token is typed once.
@@ -109,6 +111,9 @@ async function send(form, filled, button) {
   for (const name of ["text", "to"]) {
     if (form.elements[name]) form.elements[name].value = "";
   }
+  setTimeout(() => {
+    if (form.querySelector(".done")?.dataset.mood === "good") tell(form, "", "");
+  }, SHOWN_MS);
   window.renew?.();
   return true;
 }
@@ -140,6 +145,8 @@ function prefill(event) {
     if (field && !field.value && field !== document.activeElement) field.value = value;
   }
 }
+// On a phone the ways are one row that scrolls: the page one is on is in sight.
+document.querySelector(".ways [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
 document.addEventListener("toggle", prefill, true);
 document.addEventListener("focusin", prefill);
 
