@@ -27,7 +27,7 @@ from .paging import may_see
 
 #: What doing something about findings and about maintenance needs.
 SCOPE: Final = "findings:write"
-_SHOWN: Final = 200
+_SHOWN: Final = 100
 
 FindingId = Annotated[str, Path(min_length=1, max_length=64)]
 Word = Annotated[str, Query(max_length=200)]

@@ -1,10 +1,10 @@
-// Renews the live part of the page every two seconds, changing only what changed: scroll positions, focus and
-// selected text stay. Says so when the server is gone.
+// Renews the live part of the page every two seconds (long lists: five), changing only what changed: scroll
+// positions, focus and selected text stay. Says so when the server is gone.
 "use strict";
 
-const EVERY_MS = 2000;
 const PATIENCE_MS = 8000;
 const live = document.getElementById("live");
+const EVERY_MS = Number(live.dataset.every || 2000);
 const link = document.getElementById("link");
 const gone = document.getElementById("gone");
 const pause = document.getElementById("pause");
