@@ -316,6 +316,11 @@ class LedgerReader:
             found = db.execute(select(keys.c.site).distinct().order_by(keys.c.site))
             return [str(site) for (site,) in found]
 
+    def stations(self, site: str) -> list[str]:
+        """Return the names of the stations of a site that have an EVSE."""
+        keys = live.evse_keys()
+        return sorted({row["station"] for row in self._rows(select(keys).where(keys.c.site == site))})
+
     def power_now(self, since_ms: int) -> tuple[float, int] | None:
         """Return (W, EVSEs) of the newest power of all EVSEs together; None when none sent any.
 

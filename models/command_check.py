@@ -7,6 +7,7 @@ comes). Response words are those of OCPP 2.0.1; 1.6 words that mean the same are
 from __future__ import annotations
 
 import decimal
+import difflib
 import functools
 import importlib
 import json
@@ -77,6 +78,8 @@ STALE: Final = ("Expired", "Duplicate")
 
 _MOST_BYTES: Final = 65_536
 _MOST_ERRORS: Final = 4
+_MOST_MESSAGE: Final = 200
+_MOST_WORDS: Final = 1_000
 
 
 class CommandRefused(DecodeError):
@@ -132,7 +135,9 @@ def check_command(command: str, body: dict[str, Any]) -> None:
         If it is not: what came, where in the body, what was expected.
     """
     if command not in COMMANDS:
-        raise CommandRefused(f"no command {command!r:.80}; there are {', '.join(COMMANDS)}")
+        near = difflib.get_close_matches(command, COMMANDS, 1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise CommandRefused(f"no command {command!r:.80}; {meant}there are {', '.join(COMMANDS)}")
     try:
         size = len(msgspec.json.encode(body))
     except (TypeError, ValueError, RecursionError) as error:
@@ -157,7 +162,8 @@ def check_schema(action: str, body: dict[str, Any], version: str) -> None:
     read = body if version != "1.6" else json.loads(json.dumps(body), parse_float=decimal.Decimal)
     for error in _validator(action, version).iter_errors(read):
         place = ".".join(str(part) for part in error.absolute_path) or "the body"
-        wrong.append(f"{place}: {error.message:.200}")
+        most = _MOST_WORDS if error.validator == "enum" else _MOST_MESSAGE  # what is allowed is told whole
+        wrong.append(f"{place}: {error.message:.{most}}")
         if len(wrong) == _MOST_ERRORS:
             break
     if wrong:

@@ -82,4 +82,5 @@ def read_request(topic: str, body: Any) -> CommandRequest | CancelRequest:
         return msgspec.convert(body, kind)
     except msgspec.ValidationError as error:
         fields = ", ".join(field.name for field in msgspec.structs.fields(kind) if field.required)
-        raise DecodeError("schema", f"a request for a command: {error}; it needs {fields}") from error
+        needs = f"; it needs {fields}" if "missing required" in str(error) else ""
+        raise DecodeError("schema", f"a request for a command: {error}{needs}") from error

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Any, Final, NamedTuple
 
-from .command_check import CommandRefused
+from .command_check import COMMANDS, CommandRefused
 
 #: A schedule that began then is in force now.
 _SINCE: Final = "2020-01-01T00:00:00Z"
@@ -43,7 +44,9 @@ def spell_out(word: str, evse: int | None, value: str) -> tuple[str, dict[str, A
     """
     known = WORDS.get(word)
     if known is None:
-        raise CommandRefused(f"no word {word!r:.40}; there are {', '.join(WORDS)}")
+        near = difflib.get_close_matches(word, [*WORDS, *COMMANDS], 1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise CommandRefused(f"no word {word!r:.40}; {meant}there are {', '.join(WORDS)}, and OCPP actions")
     if known.value and not value:
         raise CommandRefused(f"{word}: it needs a value: {known.value}")
     if not known.value and value:

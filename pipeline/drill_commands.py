@@ -71,6 +71,8 @@ class CommandsOptions:
         odd seed, in the wrapped form with an even one.
     egress_kills : int
         Times that egress is killed or its connection breaks, with a message in hand that may go once.
+    manners : Manners
+        Shares of stations that misbehave.
     """
 
     seed: int = 1
@@ -82,6 +84,7 @@ class CommandsOptions:
     kills: int = 5
     naive: float = 0.3
     egress_kills: int = 12
+    manners: Manners = Manners(ignore=0.03, reject=0.05, twice=0.1, slow=0.1)  # noqa: RUF009  # frozen
 
     @property
     def form(self) -> str:
@@ -142,11 +145,10 @@ class CommandsDrill:
     def _make(self, span_ms: int) -> None:
         """Invent stations and wishes."""
         options, rng = self.options, self._rng
-        manners = Manners(ignore=0.03, reject=0.05, twice=0.1, slow=0.1)
         naive = round(options.naive * options.stations)
         for i in range(options.stations):
             place = (f"site{i % options.sites:02d}", f"s{i:04d}")
-            own, dice = manners.of(rng), random.Random(rng.random())
+            own, dice = options.manners.of(rng), random.Random(rng.random())
             if i < naive:
                 version = "1.6" if i // options.sites % 2 else "2.0.1"
                 self._stations[place] = OcppStation(place[1], version, options.form, own, dice)

@@ -17,6 +17,7 @@ from connectors.operator import OperatorDesk
 from models.batch import IN_TRANSACTION
 from models.command_request import MOST_EXPIRES_S
 from models.command_shorthand import WORDS, spell_out
+from models.command_states import ENDED
 from models.command_types import HOUSEKEEPING, OPERATOR, PRIORITIES, SAFETY
 from models.errors import RetryLater
 
@@ -216,12 +217,19 @@ def _add_taking_back(app: FastAPI, page: Page, desk: OperatorDesk | None, gate: 
     def take(cmd_id: str, caller: Caller) -> dict[str, str]:
         found = _found(page, cmd_id)
         may_see(caller, found["site"])
+        if found["state"] in ENDED:
+            raise HTTPException(409, f"it has ended: {found['state']}")
         if desk is None:
             raise RetryLater("this page knows no broker: nothing can be taken back from here")
         desk.take_back(found["cmd_id"], found["site"], caller.name)
         return {"cmd_id": found["cmd_id"]}
 
-    @app.delete("/api/v1/commands/{cmd_id}", status_code=202, tags=["commands"], responses=REFUSALS)
+    @app.delete(
+        "/api/v1/commands/{cmd_id}",
+        status_code=202,
+        tags=["commands"],
+        responses=REFUSALS | {409: {"description": "it has ended", "model": Refusal}},
+    )
     def take_back(
         cmd_id: CommandId, caller: Annotated[Caller, Depends(asking)], request: Request
     ) -> dict[str, str]:

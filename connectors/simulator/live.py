@@ -90,12 +90,12 @@ class _Control:
         if not message.retain:
             self._requests.put((message.topic, bytes(message.payload)))
 
-    def take(self, fleet: Fleet, obeying: Obeying) -> None:
+    def take(self, fleet: Fleet, obeying: Obeying, now_ms: int) -> None:
         """Inject what was asked for, let stations take commands; what is wrong is logged and forgotten."""
         while not self._requests.empty():
             topic, payload = self._requests.get()
             if topic != INJECT_TOPIC:
-                obeying.receive(topic, payload, fleet.now_ms)
+                obeying.receive(topic, payload, now_ms)
                 continue
             try:
                 truth = FaultSpec.from_json(payload).inject(fleet)
@@ -143,10 +143,12 @@ def run_live(
             elapsed_s = time.monotonic() - begin
             if options.duration_s and elapsed_s >= options.duration_s:
                 break
-            control.take(fleet, obeying)
-            obeying.step(fleet.now_ms)
-            for message in fleet.advance(fleet.start_ms + int(elapsed_s * options.speed * 1000)):
+            now_ms = fleet.start_ms + int(elapsed_s * options.speed * 1000)
+            for message in fleet.advance(now_ms):
                 publisher.send(message)
+            # Between the ticks of the physics, which may be a minute apart: an answer takes no minute.
+            control.take(fleet, obeying, now_ms)
+            obeying.step(now_ms)
             publisher.settle()
             for row in publisher.lost():
                 for node in range(len(names)) if row < 0 else (row,):

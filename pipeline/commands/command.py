@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.arguments import count
+from pipeline.arguments import count, duration_s
+
+from ._command_words import utc
 
 #: open: not ended; ended: in one of the last five.
 _STATES = (
@@ -32,9 +34,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     send.add_argument("station")
     send.add_argument("command", help=f"{', '.join(WORDS)}, or an OCPP 2.0.1 action with --body")
     send.add_argument("value", nargs="?", default="", help="what the word needs")
-    send.add_argument("--evse", type=int, help="number of the EVSE")
+    send.add_argument("--evse", type=_evse, help="number of the EVSE")
     send.add_argument("--body", metavar="JSON", help="OCPP 2.0.1 request; @FILE reads it from a file")
-    send.add_argument("--expires", metavar="S", type=float, default=300.0, help="its life in seconds (300)")
+    send.add_argument("--expires", metavar="5m", type=duration_s, default=300.0, help="its life (5m)")
+    send.add_argument(
+        "--wait",
+        metavar="10s",
+        type=duration_s,
+        nargs="?",
+        const=0.0,
+        help="tell what becomes of it until it has ended, at most so long (its life); "
+        "exit code 0: accepted or scheduled",
+    )
     send.add_argument("--urgent", action="store_true", help="for safety: before all others")
     listed = actions.add_parser("list", help="commands, the newest first")
     for name in ("site", "station", "command", "by"):
@@ -63,23 +74,28 @@ def run(args: argparse.Namespace) -> int:
     reader = LedgerReader(config.ledger_url())
     try:
         if args.action == "send":
-            _send(reader, config, args)
-        elif args.action == "list":
+            return _send(reader, config, args)
+        if args.action == "list":
             _list(reader, args)
-        else:
-            _one(reader, config, args)
+            return 0
+        return _one(reader, config, args)
     finally:
         reader.close()
-    return 0
 
 
-def _send(reader: Any, config: Any, args: argparse.Namespace) -> None:
+def _evse(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no EVSE; expected its number, such as 1")
+    return int(text)
+
+
+def _send(reader: Any, config: Any, args: argparse.Namespace) -> int:
     from models.command_request import MOST_EXPIRES_S
-    from models.command_shorthand import spell_out
-    from models.command_types import OPERATOR, SAFETY
     from models.errors import ConfigError, DecodeError
 
-    if not 0.0 < args.expires <= MOST_EXPIRES_S:
+    from . import _command_words as told
+
+    if args.expires > MOST_EXPIRES_S:
         raise ConfigError(
             f"--expires {args.expires:g}: expected more than 0 and at most {MOST_EXPIRES_S:.0f} s"
         )
@@ -87,13 +103,8 @@ def _send(reader: Any, config: Any, args: argparse.Namespace) -> None:
         raise ConfigError(
             f"value {args.value!r} and --body: a word has a value, an OCPP action a body; give one"
         )
-    body: dict[str, Any] = {"site": args.site, "station": args.station, "by": args.by or getpass.getuser()}
-    body |= {"expires_s": args.expires, "priority": SAFETY if args.urgent else OPERATOR, "evse": args.evse}
     try:
-        if args.body is None:
-            body["command"], body["body"] = spell_out(args.command, args.evse, args.value)
-        else:
-            body["command"], body["body"] = args.command, _body(args.body)
+        body = _wish(args)
         desk = _desk(reader, config)
         try:
             request = desk.command({name: value for name, value in body.items() if value is not None})
@@ -101,15 +112,34 @@ def _send(reader: Any, config: Any, args: argparse.Namespace) -> None:
             desk.close()
     except DecodeError as error:
         raise ConfigError(error.detail) from error
+    told.hint(reader, args.site, args.station)
     cmd_id = request.ask(0).cmd_id
+    if args.wait is not None:
+        return told.follow(reader, cmd_id, args.wait or args.expires + told.GRACE_S, as_json=args.json)
     if args.json:
-        print(
-            json.dumps(
-                {"cmd_id": cmd_id, "command": request.command, "site": args.site, "station": args.station}
-            )
-        )
+        known = {"cmd_id": cmd_id, "command": request.command, "site": args.site, "station": args.station}
+        print(json.dumps(known))
     else:
         print(f"{cmd_id}  {request.command} asked for; see `chargestream command show {cmd_id[:8]}`")
+    return 0
+
+
+def _wish(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the body of the request; an OCPP action without a body has an empty one."""
+    from models.command_check import COMMANDS
+    from models.command_shorthand import WORDS, spell_out
+    from models.command_types import OPERATOR, SAFETY
+    from models.errors import ConfigError
+
+    wish: dict[str, Any] = {"site": args.site, "station": args.station, "by": args.by or getpass.getuser()}
+    wish |= {"expires_s": args.expires, "priority": SAFETY if args.urgent else OPERATOR, "evse": args.evse}
+    if args.body is None and (args.command not in COMMANDS or args.value):
+        wish["command"], wish["body"] = spell_out(args.command, args.evse, args.value)
+    elif args.command in WORDS:
+        raise ConfigError(f"{args.command} is a word, which takes no --body; an OCPP action does")
+    else:
+        wish["command"], wish["body"] = args.command, _body(args.body or "{}")
+    return wish
 
 
 def _body(text: str) -> Any:
@@ -139,37 +169,39 @@ def _list(reader: Any, args: argparse.Namespace) -> None:
         print("no commands")
 
 
-def _one(reader: Any, config: Any, args: argparse.Namespace) -> None:
+def _one(reader: Any, config: Any, args: argparse.Namespace) -> int:
+    from models.command_states import ENDED
     from models.errors import ConfigError
+
+    from . import _command_words as told
 
     found = reader.command(args.id)
     if found is None:
         raise ConfigError(f"the ledger has no command {args.id!r}, or several begin so")
     if args.action == "cancel":
+        if found["state"] in ENDED:
+            raise ConfigError(f"{found['cmd_id']}: it has ended: {told.ending(found)}")
         desk = _desk(reader, config)
         try:
             desk.take_back(found["cmd_id"], found["site"], args.by or getpass.getuser())
         finally:
             desk.close()
-        print(f"{found['cmd_id']}: asked to take it back")
+        left = "; it had left, so that is only noted" if found["state"] == "sent" else ""
+        print(f"{found['cmd_id']}: asked to take it back{left}")
     elif args.json:
         print(json.dumps(found))
     else:
         print(_line(found))
-        print(
-            f"  id      {found['cmd_id']}\n  cause   {found['cause']}\n  body    {json.dumps(found['body'])}"
-        )
+        for name, value in (("id", found["cmd_id"]), ("cause", found["cause"])):
+            print(f"  {name:<7} {value}")
+        print(f"  {'body':<7} {json.dumps(found['body'])}\n  {'expires':<7} {utc(found['expires_ms'])}")
         for change in found["changes"]:
-            told = change["note"] or change["reason"] or change["status"]
-            print(f"  {_utc(change['changed_ms'])}  {change['event']:<9} {change['state']:<9} {told}")
+            print(f"  {told.change(change)}")
+    return 0
 
 
 def _line(row: dict[str, Any]) -> str:
     where = "/".join(str(part) for part in (row["site"], row["station"], row["evse"]) if part is not None)
     told = row["reason"] or row["status"]
     head = f"{row['cmd_id'][:8]}  {row['state']:<9}  {row['command']:<24}  {where}"
-    return f"{head}  {_utc(row['asked_ms'])} by {row['by']}" + (f": {told}" if told else "")
-
-
-def _utc(time_ms: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time_ms / 1000))
+    return f"{head}  {utc(row['asked_ms'])} by {row['by']}" + (f": {told}" if told else "")

@@ -59,7 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     live.add_argument("--acked", metavar="FILE", type=Path, help="list every message the broker acknowledged")
     live.add_argument(
-        "--manners", metavar="SHARES", default="", help="how stations treat commands: ignore=0.02,brick=0.01"
+        "--manners",
+        metavar="SHARES",
+        default="",
+        help="how stations treat commands, such as ignore=0.02,brick=0.01; there are ignore, reject, twice, "
+        "slow, forgetful, ignore_limits, reboot_mid_install, brick, old_version, power_loss",
     )
     live.add_argument("--shared", action="store_true", help="one connection for all nodes, wills simulated")
     live.add_argument("--username", default="", help="MQTT user")
@@ -187,6 +191,8 @@ def _live(args: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     fleet = _fleet(args, time.time_ns() // 1_000_000)
+    # Boots are counted by the clock: with those of the last run all would be taken for repeats of it.
+    fleet.wire.boot = [boot + (fleet.start_ms - LOG_START_MS) // 1000 for boot in fleet.wire.boot]
     nodes = len(fleet.topology.nodes)
     print(f"simulating {fleet.topology.n_evses} EVSEs at {nodes} nodes for {args.broker}", file=sys.stderr)
     options = LiveOptions(

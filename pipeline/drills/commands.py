@@ -8,6 +8,8 @@ from typing import Any
 
 SUMMARY = "a thousand commands with losses, repeats, a broker restart, killed workers and a killed egress"
 
+MANNERS = "ignore=0.03,reject=0.05,twice=0.1,slow=0.1"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the drill's arguments."""
@@ -21,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--egress-kills", type=int, default=12, help="times that egress is killed or cut off in the act (12)"
     )
+    parser.add_argument(
+        "--manners", metavar="SHARES", default=MANNERS, help=f"how stations treat commands ({MANNERS})"
+    )
     parser.add_argument("--kills", type=int, default=5, help="times that the workers are killed (5)")
 
 
@@ -32,6 +37,7 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     ConfigError
         If an argument is out of range.
     """
+    from connectors.simulator.manners import parse
     from models.errors import ConfigError
     from pipeline.drill_commands import CommandsDrill, CommandsOptions
 
@@ -49,5 +55,6 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
         kills=args.kills,
         naive=args.naive,
         egress_kills=args.egress_kills,
+        manners=parse(args.manners),
     )
     return CommandsDrill(options, say).run()

@@ -124,6 +124,8 @@ def test_what_became_of_commands_is_read_everywhere(house: House, capsys: pytest
     one = house.ask("GET", f"/api/v1/commands/{rows[0].cmd_id[:8]}").json()
     assert [c["event"] for c in one["changes"]] == ["asked", "send", "reject"]
     assert house.ask("GET", "/api/v1/commands/zzz").status_code == 404
+    ended = house.ask("DELETE", f"/api/v1/commands/{rows[0].cmd_id}", house.token)
+    assert (ended.status_code, "it has ended: rejected" in ended.text) == (409, True)
     page = house.ask("GET", "/commands").text
     detail = house.ask("GET", f"/commands/{rows[0].cmd_id}").text
     assert "rejected" in page

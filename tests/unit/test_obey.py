@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from connectors.simulator.manners import Manners, parse
+from connectors.simulator.manners import NAMES, Manners, parse
 from connectors.simulator.obey import Obedient, Said, version_of
 from models.errors import ConfigError
+from pipeline.cli import main
 
 T0 = 1_780_000_000_000
 
@@ -173,3 +175,13 @@ def test_manners_in_words() -> None:
             parse(text)
     drawn = [Manners(ignore=0.5).of(random.Random(i)).ignore for i in range(40)]
     assert 10 < sum(drawn) < 30
+
+
+def test_every_manner_is_told_where_it_is_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["simulate", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    page = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text(encoding="utf-8")
+    for name in NAMES:
+        assert name in told
+        assert f"| `{name}` |" in page
