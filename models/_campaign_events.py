@@ -14,7 +14,9 @@ from ._firmware_versions import FirmwareError, version_key
 #: A firmware status without requestId that is older than the request by more than this is of another update.
 _CLOCK_SLACK_MS: Final = 60_000
 #: Answers after which another try of the same request makes no sense.
-_HOPELESS: Final = ("InvalidCertificate", "RevokedCertificate")
+_HOPELESS: Final = (
+    "InvalidCertificate", "RevokedCertificate", "NotSupported", "NotImplemented",
+)  # fmt: skip
 #: Reasons (OCPP StatusInfoReasonType) that are no fault of the station.
 _BUSY: Final = ("TxInProgress", "TxStarted", "FwUpdateInProgress")
 
@@ -124,8 +126,8 @@ def result(runs: Runs, row: int, seen: ResultSeen, now_ms: int) -> None:
         stopped = run.state in (State.ABORTING, State.ROLLING_BACK)
         step = Step.CANCEL if stopped else Step.MISS
         run.end_attempt(row, now_ms, step, f"never sent: {why}", counted=False)
-    elif seen.state == "rejected" or seen.status:
-        if seen.status in _HOPELESS:
+    elif seen.state == "rejected" or seen.status or seen.event == "error":
+        if seen.status in _HOPELESS or _error_code(seen) in _HOPELESS:
             members.step(row, Step.REFUSE, now_ms, why)
         else:
             counted = _reason_code(seen) not in _BUSY
@@ -164,6 +166,11 @@ def withdrawn(runs: Runs, row: int, seen: WithdrawnSeen, now_ms: int) -> None:
     shed({seen.campaign: run}, row, put_off, now_ms)
     if run.state is State.RUNNING:
         run.turn(Event.HELD, now_ms, text=f"the file server refuses {seen.image}: {seen.reason}")
+
+
+def _error_code(seen: ResultSeen) -> str:
+    error = seen.answer.get("error")
+    return str(error.get("code", "")) if isinstance(error, dict) else ""
 
 
 def _reason_code(seen: ResultSeen) -> str:

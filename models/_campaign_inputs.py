@@ -50,6 +50,7 @@ class ResultSeen(msgspec.Struct, frozen=True, kw_only=True):
     station: _Name
     cause: str
     state: str  # accepted, rejected, scheduled, expired, failed
+    event: str = ""  # what ended it; ``error``: the station said that it could not do it (CALLERROR)
     status: str = ""  # what the station answered
     reason: str = ""
     sent_ms: int | None = None

@@ -5,10 +5,16 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from models._campaign_inputs import ResultSeen, read_seen
 from models.campaign_policy import cancel_of
+from models.command_check import check_command, check_schema
 from models.command_types import command_id
+from models.commands16 import to_16
 
 from .campaigning import HOUR, MINUTE, NEW, Bench, image, plan
+from .test_control import T0 as NOW
+from .test_control import Bench as Control
+from .test_control import birth, message, update
 
 NEWER = "2.1.0"
 
@@ -182,3 +188,53 @@ def test_stations_without_signed_updates_are_told_the_address_alone() -> None:
     bench = Bench(2, signed=False)
     bench.go()
     assert set(bench.asks[0].body["firmware"]) == {"location", "retrieveDateTime"}
+
+
+def test_an_error_is_an_answer_and_is_not_waited_out() -> None:
+    """A CALLERROR has no status: NotImplemented is final, another one is tried again while retries last."""
+    bench = Bench(3, retries=1)
+    bench.go()
+    for number, code in ((0, "NotImplemented"), (1, "InternalError")):
+        error = {"error": {"code": code, "description": ""}}
+        bench.result(number, "failed", "", event="error", answer=error, reason=f"could not do it: {code}")
+    bench.result(2, "failed", "", event="give_up", reason="no answer, sent 3 times")
+    assert (bench.row(0).state, "NotImplemented" in bench.row(0).reason) == ("rejected", True)
+    assert (bench.row(1).state, bench.row(1).failed) == ("due", 1)
+    assert bench.row(2).state == "requested"  # it may be at work
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_what_is_asked_can_be_sent_in_both_versions_of_ocpp(signed: bool) -> None:
+    bench = Bench(1, signed=signed)
+    bench.go()
+    (ask,) = bench.asks
+    check_command(ask.command, ask.body)
+    action, body = to_16(ask.command, ask.body)
+    check_schema(action, body, "1.6")
+    assert action == ("SignedUpdateFirmware" if signed else "UpdateFirmware")
+    assert ("requestId" in body) is signed
+
+
+def test_an_error_of_a_station_reaches_the_campaign_as_one() -> None:
+    """The word of the site's shard is what the campaign reads."""
+    told = Control().feed(birth(0), update(1000, 1))
+    cmd_id = told.sent()[0]["cmdId"]
+    error = {"code": "NotImplemented", "description": "no such action"}
+    told.feed(
+        message(
+            2000,
+            "depot/s1/up/cmdres",
+            v=1,
+            boot=1,
+            seq=1,
+            cmdId=cmd_id,
+            t=NOW + 2000,
+            status="Failed",
+            error=error,
+        )
+    )
+    (result,) = told.told("result")
+    seen = read_seen("result", result)
+    assert isinstance(seen, ResultSeen)
+    assert (seen.state, seen.event) == ("failed", "error")
+    assert seen.answer["error"]["code"] == "NotImplemented"
