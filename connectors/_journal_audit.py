@@ -250,9 +250,38 @@ def export(
         db.close()
 
 
+def locate(path: Path, shard: int, from_ns: int, to_ns: int) -> Iterator[tuple[int, int, bytes, bytes, int]]:
+    """Yield the messages of a shard that arrived from `from_ns` until before `to_ns`, with their offsets.
+
+    Checksums are checked on the way; ticks are left out.
+
+    Yields
+    ------
+    (offset, recv_ns, topic, payload, flags) : tuple of int, int, bytes, bytes, int
+
+    Raises
+    ------
+    StorageError, StorageCorrupt
+        If there is no journal, or a chunk is damaged.
+    """
+    db = _sqlite.open_reader(path, JOURNAL)
+    try:
+        yield from _located(db, path, shard, (from_ns, to_ns), (0, OFFSET_MASK))
+    finally:
+        db.close()
+
+
 def _messages(
     db: sqlite3.Connection, path: Path, shard: int, arrivals_ns: tuple[int, int], offsets: tuple[int, int]
 ) -> Iterator[tuple[int, bytes, bytes, int]]:
+    for _, recv_ns, topic, payload, flags in _located(db, path, shard, arrivals_ns, offsets):
+        if not flags & COPY:
+            yield recv_ns, topic, payload, flags
+
+
+def _located(
+    db: sqlite3.Connection, path: Path, shard: int, arrivals_ns: tuple[int, int], offsets: tuple[int, int]
+) -> Iterator[tuple[int, int, bytes, bytes, int]]:
     from_ns, to_ns = arrivals_ns
     rows = _chunks.scan(db, shard, offsets[0], "AND recv_max_ns >= ? AND recv_min_ns < ?", arrivals_ns)
     while True:
@@ -264,7 +293,7 @@ def _messages(
         arrived = frame.recv_ns
         offset = row.first + np.arange(len(frame))
         wanted = (arrived >= from_ns) & (arrived < to_ns) & (offset >= offsets[0]) & (offset < offsets[1])
-        for i in np.flatnonzero(wanted & ((frame.flags & (TICK_FLAG | COPY)) == 0)).tolist():
-            yield int(arrived[i]), frame.topic(i), frame.payload(i), int(frame.flags[i])
+        for i in np.flatnonzero(wanted & ((frame.flags & TICK_FLAG) == 0)).tolist():
+            yield int(offset[i]), int(arrived[i]), frame.topic(i), frame.payload(i), int(frame.flags[i])
         if row.end >= offsets[1]:
             return

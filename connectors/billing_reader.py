@@ -166,6 +166,13 @@ class BillingReader:
             found = db.execute(select(b.cdrs).where(b.cdrs.c.id == id_)).mappings().first()
             return None if found is None else decoded(dict(found))
 
+    def bills(self, site: str, station: str, transaction_id: str) -> list[Row]:
+        """Return all CDRs of a transaction as they were made, `body` their text."""
+        c = b.cdrs
+        query = select(c).where(_is(c, (site, station, transaction_id))).order_by(c.c.changed)
+        with self.connected() as db:
+            return [dict(row) for row in db.execute(query).mappings()]
+
     def tariff(self, country_code: str, party_id: str, id_: str) -> Row | None:
         """Return a tariff."""
         c = b.tariffs.c

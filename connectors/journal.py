@@ -22,7 +22,7 @@ from models.units import NO_TIME, NS_PER_S
 
 from . import _chunks, _sqlite
 from ._chunks import COLUMNS, JOURNAL, Row, key
-from ._journal_audit import JournalInfo, ShardInfo, VerifyReport, describe, export, verify
+from ._journal_audit import JournalInfo, ShardInfo, VerifyReport, describe, export, locate, verify
 from ._journal_reader import JournalReader
 from .cursors import Cursors, cursors_path
 
@@ -36,6 +36,7 @@ __all__ = [
     "cursors_path",
     "describe",
     "export",
+    "locate",
     "verify",
 ]
 

@@ -272,7 +272,7 @@ class Cashier:
         if place is None:
             return None
         biller = place.billers.at(sale.start_ms)
-        price = biller.rated(_transaction(sale), prices=self.plan.prices, **_site(sale)).price
+        price = biller.rated(transaction_of(sale), prices=self.plan.prices, **_site(sale)).price
         return {
             "total_excl": f"{price.net_rounded:f}",
             "total_incl": f"{price.gross_rounded:f}",
@@ -282,7 +282,7 @@ class Cashier:
 
     def _priced(self, place: Place, sale: Sale) -> Bill:
         biller = place.billers.at(sale.start_ms)
-        return biller.bill(_transaction(sale), prices=self.plan.prices, **_site(sale))
+        return biller.bill(transaction_of(sale), prices=self.plan.prices, **_site(sale))
 
     def _cdr(self, place: Place, sale: Sale, bill: Bill) -> Cdr:
         plan = self.plan
@@ -320,7 +320,7 @@ def _row(site: str, station: str, transaction_id: str, revision: int, cdr: Cdr) 
     )
 
 
-def _transaction(sale: Sale) -> Transaction:
+def transaction_of(sale: Sale) -> Transaction:
     return Transaction(
         start_ms=sale.start_ms,
         end_ms=sale.end_ms,

@@ -37,6 +37,7 @@ REASONS = {
     "needs a running service": {"maintenance"},
     "runs until stopped": {"run", "ingest", "worker", "egress", "api", "demo"},
     "needs a broker": {"record", "simulate", "finding", "load", "campaign", "command", "ocpi"},
+    "needs a bill": {"explain"},
     "serves until stopped": {"firmware"},
     "needs servers": {"drill", "notify", "reactions"},
     "takes minutes": {"bench", "drill", "export", "reconcile", "replay", "score", "simulate"},
