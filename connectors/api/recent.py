@@ -13,13 +13,17 @@ T = TypeVar("T")
 _CHEAP_S: Final = 0.03
 #: What is dearer takes at most this share of the time.
 _SHARE: Final = 0.05
+#: Who asks seldom must not hear what was true when he asked last: older than this, and than twice the time it
+#: is valid, it is waited for.
+_OLD_S: Final = 5.0
 
 
 class Recent(Generic[T]):
     """Remembers an answer and renews it in the background when it is old. Thread-safe.
 
     An answer that takes less than 30 ms is fetched anew each time; another one stays valid for twenty times
-    as long as it took, and is handed out while its successor is being fetched.
+    as long as it took, and is handed out while its successor is being fetched; one that is older than 5 s and
+    twice that time is waited for.
 
     Parameters
     ----------
@@ -41,7 +45,12 @@ class Recent(Generic[T]):
         if held is None or self._cost_s < _CHEAP_S:
             with self._lock:
                 return self._renew()
-        if self._steady_s() - self._at_s > self._cost_s / _SHARE and self._lock.acquire(blocking=False):
+        valid_s = self._cost_s / _SHARE
+        if self._steady_s() - self._at_s > max(2 * valid_s, _OLD_S):
+            with self._lock:
+                renewed = self._answer  # perhaps by somebody else, while we waited for the lock
+                return self._renew() if renewed is None or renewed is held else renewed[0]
+        if self._steady_s() - self._at_s > valid_s and self._lock.acquire(blocking=False):
             threading.Thread(target=self._renew_alone, name="recent", daemon=True).start()
         return held[0]
 

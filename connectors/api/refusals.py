@@ -37,20 +37,21 @@ def add_refusals(app: FastAPI, page: Page) -> None:
     def told(request: Request, status: int, text: str) -> Response:
         if not _reads_pages(request):
             return PlainTextResponse(text, status_code=status)
-        return _as_page(page, status, text)
+        return _as_page(page, request, status, text)
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
         if not _reads_pages(request):
             return await http_exception_handler(request, error)
         text = _UNKNOWN if error.status_code == 401 else str(error.detail)
-        return _as_page(page, error.status_code, text, dict(error.headers or {}))
+        return _as_page(page, request, error.status_code, text, dict(error.headers or {}))
 
     @app.exception_handler(RequestValidationError)
     async def wrong(request: Request, error: RequestValidationError) -> Response:
         if not _reads_pages(request):
             return await request_validation_exception_handler(request, error)
-        return _as_page(page, 422, "; ".join(f"{_place(one['loc'])}: {one['msg']}" for one in error.errors()))
+        words = "; ".join(f"{_place(one['loc'])}: {one['msg']}" for one in error.errors())
+        return _as_page(page, request, 422, words)
 
     @app.exception_handler(Unsure)
     def unsure(request: Request, error: Unsure) -> Response:
@@ -83,6 +84,9 @@ def _place(location: Any) -> str:
     return ".".join(str(part) for part in location[1:])
 
 
-def _as_page(page: Page, status: int, text: str, headers: dict[str, str] | None = None) -> Response:
+def _as_page(
+    page: Page, request: Request, status: int, text: str, headers: dict[str, str] | None = None
+) -> Response:
     title = _TITLES.get(status, "That did not work")
-    return HTMLResponse(page.filled("refused.html", title=title, text=text), status, headers)
+    sent = request.method == "POST"
+    return HTMLResponse(page.filled("refused.html", title=title, text=text, sent=sent), status, headers)

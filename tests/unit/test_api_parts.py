@@ -182,6 +182,19 @@ def test_a_dear_answer_is_kept_and_renewed_behind_our_back() -> None:
     assert recent() == 2
 
 
+def test_who_asks_seldom_does_not_hear_what_was_true_long_ago() -> None:
+    ask = Counted(0.5)
+    recent = ask.recent()
+    assert recent() == 1
+    ask.now_s += 20.1  # twice as long as it is valid
+    assert recent() == 2
+    quick = Counted(0.1)
+    recent = quick.recent()
+    assert recent() == 1
+    quick.now_s += 4.5  # valid for two seconds, and not yet old
+    assert recent() == 1
+
+
 def test_an_error_is_heard_and_asked_again() -> None:
     ask = Counted(0.5)
     ask.error = ValueError("away")

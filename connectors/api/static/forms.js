@@ -85,6 +85,7 @@ async function send(form, filled, button) {
   if (answer.status === 409 && answer.headers.get("content-type")?.includes("json")) {
     const asked = await answer.clone().json();
     if (asked.sure) {
+      tell(form, "", "not sent yet");
       if (!(await sure(asked.detail, asked.sure))) {
         tell(form, "", "nothing was done");
         button?.focus();
