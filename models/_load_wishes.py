@@ -115,7 +115,7 @@ class Planner:
         self, points: Points, timed: BOOL, missing: F64, power: F64, now_ms: int, site_w: float
     ) -> None:
         rows = np.flatnonzero(timed).tolist()
-        rank = points.priority
+        rank = np.where(points.rank >= 0, points.rank, points.priority)
         last = max(int(points.depart_ms[row]) for row in rows)
         n = min(_SLOTS, (last - now_ms // SLOT_MS * SLOT_MS) // SLOT_MS + 1)
         first = now_ms // SLOT_MS * SLOT_MS

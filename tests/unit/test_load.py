@@ -273,6 +273,22 @@ def test_a_vehicle_waits_for_cheap_hours_but_is_in_time() -> None:
     assert yard.amps("s0") == 16.0
 
 
+def test_an_operators_priority_chooses_the_cheap_quarter_first() -> None:
+    start = (T0 // 60_000) % 1440
+    cheap = Price((start + 30) % 1440, (start + 45) % 1440, 0.1)
+    yard = Yard(dataclasses.replace(settings(20.0, n=2), shift=True, prices=(cheap,), base_price=0.4))
+    for station, more in (("s0", {}), ("s1", {"priority": 0})):
+        yard.plug(station, amps=16.0)
+        wish = {"station": station, "departure_ms": T0 + 4 * 3_600_000, "energy_wh": 2500}
+        assert yard.load.request({"site": "yard", **wish, **more}, yard.now) == ""
+    yard.run(20)
+    at = T0 + 30 * 60_000
+    yard.now = at
+    yard.run(20)
+    assert yard.amps("s1") > 0
+    assert yard.amps("s0") == 0.0
+
+
 def test_a_vehicle_that_must_hurry_charges_whatever_the_price() -> None:
     site = dataclasses.replace(settings(100.0, n=1), shift=True, prices=(Price(0, 0, 0.4),), base_price=0.1)
     yard = Yard(site)
