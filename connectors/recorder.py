@@ -13,6 +13,7 @@ from paho.mqtt import client as paho
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from models.command_request import shown_message
 from models.errors import DeliveryError, StorageError
 
 from .mqtt import connect, new_client
@@ -178,7 +179,7 @@ class Recorder:
         except UnicodeDecodeError:
             _LOG.warning("a message with a topic that is not UTF-8 was left out")
             return
-        payload = bytes(message.payload)
+        payload = shown_message(topic, bytes(message.payload))
         self._guarded(lambda: self._log.write(now_ns, topic, payload, retained=message.retain))
 
     def _guarded(self, action: Callable[[], None]) -> None:

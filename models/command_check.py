@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
+from .command_secrets import without_secrets
 from .command_states import Event
 from .errors import DecodeError
 
@@ -163,7 +164,7 @@ def check_schema(action: str, body: dict[str, Any], version: str) -> None:
     for error in _validator(action, version).iter_errors(read):
         place = ".".join(str(part) for part in error.absolute_path) or "the body"
         most = _MOST_WORDS if error.validator == "enum" else _MOST_MESSAGE  # what is allowed is told whole
-        wrong.append(f"{place}: {error.message:.{most}}")
+        wrong.append(f"{place}: {without_secrets(error.message, body):.{most}}")
         if len(wrong) == _MOST_ERRORS:
             break
     if wrong:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
+from .command_secrets import shown
 from .command_types import CAMPAIGN, HOUSEKEEPING, OPERATOR, SAFETY, Ask
 from .errors import DecodeError
 from .topics import OPERATOR_SITE, ROOT
@@ -21,6 +22,25 @@ MOST_EXPIRES_S: Final = 31 * 86_400
 
 _Name = Annotated[str, Meta(min_length=1, max_length=255)]
 _Number = Annotated[int, Meta(ge=0, le=10_000)]
+
+
+def shown_message(topic: str, payload: bytes) -> bytes:
+    """Return a journaled message as people may read it: a request for a command without its secrets.
+
+    What cannot be read as such a request keeps nothing; every other message is returned as it is.
+    """
+    if topic != TOPIC:
+        return payload
+    try:
+        request = msgspec.json.decode(payload)
+        if not isinstance(request, dict):
+            return b"null"
+        body = shown(request.get("body"))
+    except (msgspec.DecodeError, RecursionError):
+        return b"null"
+    if body == request.get("body"):
+        return payload
+    return msgspec.json.encode(request | {"body": body})
 
 
 class CommandRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

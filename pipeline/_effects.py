@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from models import batch as b
 from models._clock_skew import Arrivals, Effects
 from models.card_data import CARD_DATA
+from models.command_request import shown_message
 from models.frame import Frame
 from models.ordering import RawRows
 from models.records import Dead
@@ -82,6 +83,10 @@ def message_columns(
     )
 
 
+def _shown(frame: Frame, i: int) -> bytes:
+    return shown_message(frame.topic(i).decode("utf-8", "replace"), frame.payload(i))
+
+
 def dead_of(decoded: Decoded, frame: Frame, pos: NDArray[np.int64]) -> list[Dead]:
     return [
         Dead(
@@ -90,7 +95,7 @@ def dead_of(decoded: Decoded, frame: Frame, pos: NDArray[np.int64]) -> list[Dead
             topic=frame.topic(i).decode("utf-8", "replace"),
             reason=error.reason,
             detail=error.detail,
-            payload=b"" if error.reason == CARD_DATA else frame.payload(i)[:_DEAD_BYTES],
+            payload=b"" if error.reason == CARD_DATA else _shown(frame, i)[:_DEAD_BYTES],
         )
         for i, error in sorted(decoded.dead.items())
     ]

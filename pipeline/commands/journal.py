@@ -95,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
 def _export(path: Path, args: argparse.Namespace) -> int:
     from connectors.journal import export
     from connectors.msglog import LogWriter
+    from models.command_request import shown_message
     from models.errors import StorageCorrupt
     from models.frame import RETAINED
 
@@ -112,7 +113,9 @@ def _export(path: Path, args: argparse.Namespace) -> int:
         with LogWriter(args.out) as log:
             while first is not None:
                 recv_ns, topic, payload, flags = first
-                log.write(recv_ns, topic.decode("utf-8", "replace"), payload, retained=bool(flags & RETAINED))
+                named = topic.decode("utf-8", "replace")
+                retained = bool(flags & RETAINED)
+                log.write(recv_ns, named, shown_message(named, payload), retained=retained)
                 first = next(messages, None)
     except StorageCorrupt:
         print(f"chargestream: {args.out} ends where the journal could not be read", file=sys.stderr)

@@ -20,7 +20,7 @@ from connectors.broker import MosquittoBroker
 from connectors.ledger import Ledger
 from connectors.mqtt_settings import MqttSettings
 from models.command_check import CommandRefused, check_command
-from models.command_request import TOPIC
+from models.command_request import TOPIC, shown_message
 from models.command_secrets import shown
 from models.command_shorthand import WORDS, spell_out
 from models.outputs import CommandRow
@@ -173,9 +173,35 @@ def test_secrets_of_a_body_are_left_out() -> None:
         "firmware": {"location": "https://user:pw@x.example/f.bin?sig=abc", "requestId": 1},
         "setVariableData": [{**password, "attributeValue": "hunter2"}],
     }
+    text = json.dumps(shown(body | {"sixteen": [{"key": "AuthorizationKey", "value": "pw"}]}))
+    assert json.loads(text)["sixteen"] == [{"key": "AuthorizationKey", "value": MASK}]
     text = json.dumps(shown(body))
     assert not {secret for secret in ("TAG", "user", "pw", "abc", "hunter2") if secret in text}
     assert (text.count(MASK), "x.example/f.bin" in text, "Central" in text) == (3, True, True)
+
+
+@pytest.mark.parametrize("value", ["hunter2-" * 400, ["hunter2-x"], "hunter2-'x"])
+def test_no_refusal_quotes_a_secret(value: Any) -> None:
+    setting = {"component": {"name": "SecurityCtrlr"}, "variable": {"name": "BasicAuthPassword"}}
+    body = {"setVariableData": [setting | {"attributeValue": value, "attributeType": 1}]}
+    with pytest.raises(CommandRefused) as refused:
+        check_command("SetVariables", body)
+    assert "attributeType" in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_recorded_request_keeps_no_secret() -> None:
+    setting = {"component": {"name": "SecurityCtrlr"}, "variable": {"name": "BasicAuthPassword"}}
+    body = {"setVariableData": [setting | {"attributeValue": "hunter2"}]}
+    request = {"id": "1", "site": "S", "command": "SetVariables", "body": body, "by": "kim"}
+    kept = json.loads(shown_message(TOPIC, json.dumps(request).encode()))
+    assert kept["body"]["setVariableData"][0] == setting | {"attributeValue": MASK}
+    assert kept | {"body": body} == request
+    for other in (json.dumps(request).encode()[:-1], b'["hunter2"]', b"[" * 100_000):
+        assert shown_message(TOPIC, other) == b"null"
+    plain = b'{"id": "2",  "command": "Reset", "body": {"type": "OnIdle"}}'
+    assert shown_message(TOPIC, plain) == plain
+    assert shown_message("evt/v1/S/N/up/event", b"hunter2") == b"hunter2"
 
 
 @pytest.mark.server
