@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.detector_tape import Tape, brief
+from tests.unit.detector_tape import Tape, at_ns, brief
 
 
 def registers(tape: Tape, *samples: tuple[float, float]) -> Tape:
@@ -56,6 +56,7 @@ def test_another_meter_is_no_rollback() -> None:
         (0, 999_990, 20, 1),
         (1_000_000, 500_000, 20, 1),
         (1_000_000, 999_990, 200, 1),
+        (1_000_000, 1_000_050, 20, 1),  # a counter that went beyond has another modulus
     ],
 )
 def test_roll_over_of_a_declared_modulus(modulus_wh: int, before: float, after: float, found: int) -> None:
@@ -85,6 +86,25 @@ def test_two_resolutions_may_flow() -> None:
         tape = Tape(resolution_mwh=resolution_mwh)
         flow(tape, 0, 100, 6000, 1000)
         assert len(tape.run("register_stuck")) == found
+
+
+def test_a_register_that_trembles_by_its_resolution_is_stuck() -> None:
+    tape = Tape()
+    for k in range(13):
+        flow(tape, 10 * k, 10 * k, 6000, 1000 - k % 2)
+    (found,) = tape.run("register_stuck")
+    assert found.start_ns == at_ns(0)
+
+
+def test_stuck_clears_a_while_after_the_register_moves_again() -> None:
+    tape = Tape()
+    flow(tape, 0, 100, 6000, 1000)
+    for k in range(11, 80):
+        flow(tape, 10 * k, 10 * k, 6000, 1000 + 17 * (k - 10))
+    found = tape.run("register_stuck")
+    assert [kind for kind, _, _ in brief(found)] == ["raise", "clear"]
+    assert brief(found)[1][1:] == (0, 110)
+    assert found[1].effect_ns == at_ns(170)
 
 
 def test_a_register_stale_for_one_reading_is_lawful() -> None:

@@ -60,6 +60,8 @@ def test_single_phase_stations_and_unconnected_phases_are_no_unbalance() -> None
         tape = Tape(phases=phases)
         window(tape, 0, 230, 0, 0)
         volts(tape, 600, 230, 0, 0)
+        window(tape, 600, 230, 115, 115)  # what conductors beside it couple into open ones
+        volts(tape, 1200, 230, 115, 115)
         assert tape.run("voltage_unbalance") == []
     tape = Tape(phases=0)
     window(tape, 0, 230, 0, 0)
