@@ -313,3 +313,13 @@ def test_what_is_held_stays_bounded_however_many_commands_there_were() -> None:
 def test_saved_state_of_another_version_is_refused() -> None:
     with pytest.raises(SnapshotError, match="version 99"):
         CommandBook(0, CONFIG, Stations(), {"version": 99})
+
+
+def test_a_birth_before_the_time_for_an_answer_is_no_reason_to_give_up() -> None:
+    desk = Desk(Stations(forgetful={"s1"}))
+    once = desk.ask(reset(expires_ms=T0 + 8_000))
+    desk.ask(reset(cause="b", command="ClearCache", body={}), 1)
+    desk.back(5)
+    assert desk.state(once) == "sent"
+    desk.answer(once, "Accepted", 6)
+    assert desk.state(once) == "accepted"
