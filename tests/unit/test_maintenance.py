@@ -268,6 +268,7 @@ def test_command_lists_shows_and_exports(seeded: Seeded, capsys: pytest.CaptureF
     assert (topic, json.loads(body)["evse"], json.loads(body)["t"]) == (TOPIC, 1, 1_795_586_400_000)
 
 
+@pytest.mark.usefixtures("asked_in_memory")
 def test_http_shows_and_refuses(seeded: Seeded) -> None:
     client = Client(seeded.url, seeded.folder)
     top = client.get("/api/v1/maintenance", choice="visits").json()
