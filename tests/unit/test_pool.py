@@ -135,8 +135,9 @@ def _forget(sites: Table, needed: Sequence[int], events: Pool) -> None:
 
 _EVENTS = st.lists(
     st.tuples(
-        st.integers(1, 3), st.integers(0, 3), st.integers(1, 30), st.integers(0, 9), st.integers(0, 60)
+        st.integers(1, 3), st.integers(0, 3), st.integers(1, 30), st.integers(0, 9), st.integers(0, 12)
     ),
+    min_size=20,
     max_size=160,
 )
 
