@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Mapping
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -26,6 +27,21 @@ def months(first_ms: int, last_ms: int, zone: str) -> list[tuple[str, int, int]]
         found.append((f"{begin.year:04d}-{begin.month:02d}", start_ms, _ms(after)))
         begin = after
     return found
+
+
+def month_span(month: str, zone: str) -> tuple[int, int]:
+    """Return start and end of a month ``YYYY-MM`` of `zone`, epoch ms.
+
+    Raises
+    ------
+    ValueError
+        If it is not written so.
+    """
+    if not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", month):
+        raise ValueError(f"{month!r}: expected a month such as 2026-03")
+    middle = _ms(dt.datetime(int(month[:4]), int(month[5:]), 15, tzinfo=dt.UTC))
+    [(_, start, end)] = months(middle, middle, zone)
+    return start, end
 
 
 def _ms(time: dt.datetime) -> int:

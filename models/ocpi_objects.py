@@ -86,6 +86,23 @@ def _price_221(price: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def total_of(cost: Mapping[str, Any]) -> tuple[Decimal, Decimal]:
+    """Return a total cost as JSON data of either version, without and with tax; signed as it stands.
+
+    Floats count as their shortest text.
+    """
+    if "before_taxes" in cost:
+        net = _exact(cost["before_taxes"])
+        return net, net + sum((_exact(tax["amount"]) for tax in cost.get("taxes") or []), Decimal(0))
+    net = _exact(cost["excl_vat"])
+    gross = cost.get("incl_vat")
+    return net, net if gross is None else _exact(gross)
+
+
+def _exact(value: Any) -> Decimal:
+    return Decimal(str(value))
+
+
 def tariff_as(body: Mapping[str, Any], version: str, target: str) -> dict[str, Any]:
     """Return a Tariff of `version` as `target` writes it.
 

@@ -11,7 +11,6 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +34,7 @@ from .lineprotocol import (
     quote,
     texts,
 )
-from .ocpi_objects import read_json
+from .ocpi_objects import read_json, total_of
 from .outputs import CdrRow, FindingAction, FindingChange, IntervalRow, RollupRows
 from .schema import MEASUREMENTS, NO_TAG, ROLLUP_MEASUREMENT, FieldSpec
 from .units import NS_PER_MS, wh_text
@@ -156,7 +155,7 @@ def bill_lines(bills: Sequence[CdrRow]) -> bytes:
     for bill in bills:
         body = read_json(bill.body)
         sign = -1 if bill.credit else 1
-        excl, incl = _totals(body["total_cost"])
+        excl, incl = total_of(body["total_cost"])
         evse = str(body.get("cdr_location", {}).get("evse_uid", "")).rpartition("-")[2]
         tags = {"evse": evse if evse.isdecimal() else "", "site": bill.site, "station": bill.station}
         fields: dict[str, Value] = {
@@ -171,15 +170,6 @@ def bill_lines(bills: Sequence[CdrRow]) -> bytes:
         below = int.from_bytes(hashlib.blake2b(bill.id.encode(), digest_size=4).digest(), "big") % NS_PER_MS
         lines.append(encode_point("ev_bill", tags, fields, bill.last_updated_ms * NS_PER_MS + below))
     return _lines(lines)
-
-
-def _totals(cost: dict[str, Any]) -> tuple[Decimal, Decimal]:
-    """Return a CDR's total without and with tax, of either version; signed as they stand."""
-    if "before_taxes" in cost:
-        net = Decimal(cost["before_taxes"])
-        return net, net + sum((Decimal(tax["amount"]) for tax in cost.get("taxes") or []), Decimal(0))
-    net = Decimal(cost["excl_vat"])
-    return net, Decimal(cost.get("incl_vat", net) or 0)
 
 
 def action_lines(actions: Sequence[FindingAction], raised: Mapping[str, tuple[str, str, int]]) -> bytes:

@@ -6,13 +6,15 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final, Literal
 
 import numpy as np
 
 from connectors.billing_reader import QUALITIES, EvseKey, IntervalColumns, IntervalTuple, Row
+from models.ocpi_objects import total_of
 from models.units import NO_REGISTER, wh_text
 
 Format = Literal["json", "csv", "parquet"]
@@ -27,16 +29,36 @@ _ROWS_AT_ONCE: Final = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its name in the row and outside, and its kind (text, int, time, bool, json, wh)."""
+    """One column: its name in the row and outside, and its kind (text, int, time, bool, json, wh, decimal).
+
+    `made`, where there is one, makes the value from the whole row.
+    """
 
     name: str
     kind: str = "text"
     shown: str = ""
+    made: Callable[[Row], Any] | None = None
+
+    def of(self, row: Row) -> Any:
+        """Return the value that a row has in this column."""
+        return row[self.name] if self.made is None else self.made(row)
 
     @property
     def title(self) -> str:
         """Name in CSV and Parquet."""
         return self.shown or self.name
+
+
+def _in_bill(name: str) -> Callable[[Row], Any]:
+    return lambda row: row["body"].get(name)
+
+
+def _total(place: Literal[0, 1]) -> Callable[[Row], Decimal | None]:
+    def total(row: Row) -> Decimal | None:
+        cost = row["body"].get("total_cost")
+        return None if cost is None else total_of(cost)[place]
+
+    return total
 
 
 SESSIONS: Final = (
@@ -49,7 +71,11 @@ SESSIONS: Final = (
 CDRS: Final = (
     Column("id"), Column("site"), Column("station"), Column("transaction_id"), Column("revision", "int"),
     Column("credit", "bool"), Column("credit_reference_id"), Column("ocpi_version"),
-    Column("last_updated_ms", "time", "last_updated"), Column("changed", "int"), Column("body", "json"),
+    Column("last_updated_ms", "time", "last_updated"), Column("start", made=_in_bill("start_date_time")),
+    Column("end", made=_in_bill("end_date_time")), Column("currency", made=_in_bill("currency")),
+    Column("energy_kwh", "decimal", made=_in_bill("total_energy")),
+    Column("total_excl", "decimal", made=_total(0)), Column("total_incl", "decimal", made=_total(1)),
+    Column("changed", "int"), Column("body", "json"),
 )  # fmt: skip
 MONTHS: Final = (
     Column("site"), Column("month"), Column("time_zone"), Column("energy_wh"), Column("quarters", "int"),
@@ -69,7 +95,7 @@ def csv_lines(columns: Sequence[Column], rows: Iterable[Row]) -> Iterator[bytes]
     """Yield CSV with a header; energy as exact text in Wh, times in epoch ms, missing is empty."""
     yield _csv([[column.title for column in columns]])
     for part in _batched(rows, 1_000):
-        yield _csv([[_cell(row[column.name], column.kind) for column in columns] for row in part])
+        yield _csv([[_cell(column.of(row), column.kind) for column in columns] for row in part])
 
 
 def csv_intervals(blocks: Iterable[tuple[EvseKey, Sequence[IntervalTuple]]]) -> Iterator[bytes]:
@@ -103,7 +129,14 @@ def _cell(value: Any, kind: str) -> Any:
         return wh_text(value)
     if kind == "bool":
         return "true" if value else "false"
+    if kind == "decimal":
+        return f"{_decimal(value):f}"
     return json.dumps(value, separators=(",", ":")) if kind == "json" else value
+
+
+def _decimal(value: Any) -> Decimal:
+    """Return a number of a body that JSON reading made a float: its shortest text is what was written."""
+    return value if isinstance(value, Decimal) else Decimal(str(value))
 
 
 class _Sink(io.RawIOBase):
@@ -137,7 +170,7 @@ def _schema(columns: Sequence[Column]) -> Any:
 
     kinds = {
         "int": pa.int64(), "time": pa.timestamp("ms", "UTC"), "wh": pa.int64(), "bool": pa.bool_(),
-        "text": pa.string(), "json": pa.string(),
+        "text": pa.string(), "json": pa.string(), "decimal": pa.decimal128(24, 6),
     }  # fmt: skip
     # Energy stays what it is in the ledger, integer mWh: exact, and fast to sum.
     return pa.schema([(c.name if c.kind == "wh" else c.title, kinds[c.kind]) for c in columns])
@@ -152,7 +185,7 @@ def parquet_rows(columns: Sequence[Column], rows: Iterable[Row]) -> Iterator[byt
     with pq.ParquetWriter(sink, schema, compression="snappy") as writer:
         for part in _batched(rows, _ROWS_AT_ONCE):
             arrays = [
-                pa.array([_arrow(row[column.name], column.kind) for row in part], field.type)
+                pa.array([_arrow(column.of(row), column.kind) for row in part], field.type)
                 for column, field in zip(columns, schema, strict=True)
             ]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
@@ -161,7 +194,11 @@ def parquet_rows(columns: Sequence[Column], rows: Iterable[Row]) -> Iterator[byt
 
 
 def _arrow(value: Any, kind: str) -> Any:
-    return json.dumps(value, separators=(",", ":")) if kind == "json" and value is not None else value
+    if value is None:
+        return None
+    if kind == "decimal":
+        return _decimal(value)
+    return json.dumps(value, separators=(",", ":")) if kind == "json" else value
 
 
 def parquet_intervals(blocks: Iterable[tuple[EvseKey, IntervalColumns]]) -> Iterator[bytes]:

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     consumers = ("influx", "ledger", "mqtt", "ocpi", "notify")
     parser.add_argument("--consumer", choices=consumers, help="only what this one refused")
-    parser.add_argument("--id", type=int, nargs="+", metavar="N", help="only these letters")
+    parser.add_argument("--id", type=int, nargs="+", action="extend", metavar="N", help="only these letters")
     parser.add_argument("--all", action="store_true", help="retry or drop everything")
     parser.add_argument("--json", action="store_true", help="list whole records, one JSON object a line")
 

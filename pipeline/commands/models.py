@@ -47,12 +47,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if name == "shadow":
             sub.add_argument("--beside", metavar="ID", required=True, help="the model in use")
         if name in {"shadow", "drift"}:
-            sub.add_argument("--log", metavar="FILE", type=Path, nargs="+", default=[], help="message logs")
+            sub.add_argument(
+                "--log",
+                metavar="FILE",
+                type=Path,
+                nargs="+",
+                action="extend",
+                default=[],
+                help="message logs",
+            )
             sub.add_argument(
                 "--journal",
                 metavar="DIR",
                 type=Path,
                 nargs="+",
+                action="extend",
                 default=[],
                 help="data folders with a journal",
             )

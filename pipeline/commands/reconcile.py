@@ -53,19 +53,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _choice(config: Config, month: str, site: str) -> Any:
-    import datetime as dt
-    import re
-
     from connectors.billing_reader import Choice
-    from connectors.site_months import months
+    from connectors.site_months import month_span
     from models.errors import ConfigError
 
-    if not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", month):
-        raise ConfigError(f"--month {month!r}: expected a month such as 2026-03")
-    year, number = int(month[:4]), int(month[5:])
-    middle = int(dt.datetime(year, number, 15, tzinfo=dt.UTC).timestamp() * 1000)
     zone = config.billing.zones().get(site, config.billing.time_zone)
-    [(_, start, end)] = months(middle, middle, zone)
+    try:
+        start, end = month_span(month, zone)
+    except ValueError as error:
+        raise ConfigError(f"--month {error}") from error
     return Choice(site=site, from_ms=start, until_ms=end)
 
 

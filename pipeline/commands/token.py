@@ -15,8 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     create = actions.add_parser("create", help="print a new token, this once")
     create.add_argument("name", help="who will use it")
-    create.add_argument("--scope", nargs="+", required=True, metavar="SCOPE", help="what it may do")
-    create.add_argument("--site", nargs="+", metavar="SITE", help="only these sites (default all)")
+    create.add_argument(
+        "--scope", nargs="+", action="extend", required=True, metavar="SCOPE", help="what it may do"
+    )
+    create.add_argument(
+        "--site", nargs="+", action="extend", metavar="SITE", help="only these sites (default all)"
+    )
     create.add_argument("--days", type=float, metavar="N", help="valid so long (default for ever)")
     listing = actions.add_parser("list", help="list tokens, one JSON object a line")
     revoke = actions.add_parser("revoke", help="end a token at once")

@@ -27,10 +27,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``chargestream train``."""
     parser.add_argument("--kind", choices=_KINDS, default="session", help="what the model is about (session)")
     parser.add_argument(
-        "--log", metavar="FILE", type=Path, nargs="+", default=[], help="message logs (.jsonl, .gz, .zst)"
+        "--log",
+        metavar="FILE",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        help="message logs (.jsonl, .gz, .zst)",
     )
     parser.add_argument(
-        "--journal", metavar="DIR", type=Path, nargs="+", default=[], help="data folders with a journal"
+        "--journal",
+        metavar="DIR",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        help="data folders with a journal",
     )
     parser.add_argument("--models", metavar="DIR", type=Path, required=True, help="folder of models")
     parser.add_argument(

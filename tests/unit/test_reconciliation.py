@@ -7,6 +7,7 @@ import random
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from connectors.reconciliation import connections, read_grid, reconcile
 from models.errors import ConfigError
 from pipeline.cli import main
 
-from ._ledger_records import blob, interval, session
+from ._ledger_records import blob, cdr, interval, session
 
 QUARTER = 900_000
 DAY = 96 * QUARTER
@@ -199,3 +200,42 @@ def test_commands_compare_and_export(
         assert len((tmp_path / f"{name}.csv").read_text().splitlines()) == sums[name] + 1
     assert sums == {"intervals": 192, "sessions": 5, "cdrs": 0, "months": 1}
     assert main(["export", "cdrs", "--ledger", url, "--out", "bills.xls"]) == 2
+
+
+def test_the_bills_of_a_month_are_exported_with_their_sums(url: str, ledger: Ledger, tmp_path: Path) -> None:
+    day = 86_400_000
+    before, after = {"before_taxes": 12.34, "taxes": [{"name": "VAT", "amount": 2.345}]}, {"excl_vat": -7}
+    for id_, ms, cost in (
+        ("a", 31 * day - 3_600_000, before),
+        ("b", 31 * day - 1, after),
+        ("c", 59 * day, {}),
+    ):
+        body = {"id": id_, "currency": "EUR", "start_date_time": "1970-01-31T00:00:00Z", "total_energy": 0.1}
+        text = json.dumps(body | ({"total_cost": cost} if cost else {}))
+        ledger.apply("cdrs", [(0, blob(cdr(id_, last_updated_ms=ms, body=text)))])
+    filled(ledger)
+    ledger.note_months({}, "UTC")
+    config = tmp_path / "berlin.toml"
+    config.write_text('[billing]\ntime_zone = "Europe/Berlin"\n')
+
+    def export(what: str, month: str, kind: str, *more: str) -> Path:
+        out = tmp_path / f"{what}{month}.{kind}"
+        assert main(["export", what, "--month", month, "--ledger", url, "--out", str(out), *more]) == 0
+        return out
+
+    [_, *lines] = export("cdrs", "1970-01", "csv").read_text().splitlines()
+    assert [line.partition(",")[0] for line in lines] == ["a", "b"]
+    # the last hour of January in UTC is February in Berlin
+    table = pq.read_table(export("cdrs", "1970-02", "parquet", "--config", str(config))).to_pylist()
+    assert [row["id"] for row in table] == ["a", "b"]
+    assert [(row["total_excl"], row["total_incl"]) for row in table] == [
+        (Decimal("12.34"), Decimal("14.685")),
+        (Decimal(-7), Decimal(-7)),
+    ]
+    assert (table[0]["energy_kwh"], table[0]["currency"], table[0]["end"]) == (Decimal("0.1"), "EUR", None)
+    [march] = pq.read_table(export("cdrs", "1970-03", "parquet")).to_pylist()
+    assert (march["id"], march["total_excl"]) == ("c", None), "what is not known is not 0"
+    assert len(export("months", "1970-01", "csv").read_text().splitlines()) == 2
+    assert len(export("months", "1970-02", "csv").read_text().splitlines()) == 1
+    assert len(export("intervals", "1970-02", "csv").read_text().splitlines()) == 1
+    assert main(["export", "cdrs", "--month", "1970", "--ledger", url, "--out", "x.csv"]) == 2
