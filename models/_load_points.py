@@ -248,8 +248,12 @@ class Points:
         self.low_a[rows, 1] = np.where(anew, self.low_a[rows, 0], self.low_a[rows, 1])
         self.low_a[rows, 0] = np.where(anew, limit, np.minimum(self.low_a[rows, 0], limit))
         self.low_ms[rows] = np.where(anew, time_ms, self.low_ms[rows])
-        draws = most > _CARRIES_A
+        # fallbacks come into force and limits run out without a command: only a limit that is known, and was
+        # the same for a while, tells of the vehicle
+        known = (self.set_up[rows] > 0) & np.isnan(self.pend_a[rows]) & (time_ms >= self.high_until_ms[rows])
+        draws = (most > _CARRIES_A) & known
         settled = (time_ms - self.lim_ms[rows] > settle_ms) & draws
+        settled &= np.abs(self.low_a[rows] - limit[:, None]).max(axis=1) < 0.05
         self._judge_most(rows, settled, self.low_a[rows].min(axis=1) * draws, peak, time_ms)
         offered = (limit >= self.min_a[rows]) & (self.plugged[rows] > 0)
         idle = self.idle_ms[rows]

@@ -73,6 +73,20 @@ def test_a_vehicle_has_time_to_follow_a_limit_that_rose() -> None:
     assert yard.load.points.own_a[0] == float("inf")
 
 
+def test_a_fallback_that_comes_into_force_teaches_nothing() -> None:
+    outlets = (Outlet("s0", 1, fallback_a=6.0),)
+    yard = Yard(settings(100.0, outlets=outlets, commissioned=False, hysteresis_a=40.0))
+    yard.plug("s0")
+    yard.ignores["s0"] = ""
+    yard.draws["s0"] = 32.0
+    yard.run(40)
+    yard.draws["s0"] = 6.0  # it took the fallback, its answer is lost
+    yard.run(20)
+    yard.ignores.clear()
+    yard.run(80)
+    assert yard.load.points.own_a[0] == float("inf")
+
+
 def test_a_vehicle_that_stays_below_every_limit_is_not_led_downwards() -> None:
     yard = Yard(settings(100.0, n=1))
     yard.plug("s0")
