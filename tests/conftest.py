@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 from pathlib import Path
@@ -55,6 +56,15 @@ def seed() -> int:
 def rng() -> random.Random:
     """Return a generator seeded by this run's seed."""
     return random.Random(SEED)
+
+
+@pytest.fixture(autouse=True)
+def _log_reaches_caplog() -> None:
+    """Let the log reach caplog: a command that an earlier test ran here set it up for itself."""
+    log = logging.getLogger("chargestream")
+    log.handlers.clear()
+    log.setLevel(logging.NOTSET)
+    log.propagate = True
 
 
 @pytest.fixture

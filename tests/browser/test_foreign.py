@@ -60,7 +60,8 @@ def evil() -> Iterator[str]:
 def sent(tab: Tab, form: str) -> str:
     """Send a form from the page that is open; return what the answer's page says."""
     tab.js(f"document.body.innerHTML = {form!r}; document.forms[0].submit()".replace("\n", " "))
-    return str(tab.until("document.title != 'evil' && !document.forms.length && document.body.innerText"))
+    there = "document.title != 'evil' && !document.forms.length && document.body"
+    return str(tab.until(f"{there} && document.body.innerText"))
 
 
 @pytest.mark.server

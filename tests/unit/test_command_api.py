@@ -81,7 +81,8 @@ def test_it_ends_in_order_while_somebody_looks(config: Path, tmp_path: Path, num
         address = _address(log)
         host, port = re.findall(r"//(.+):(\d+)/", address)[0]
         with pollers(f"{address}live") as answers, socket.create_connection((host, int(port))) as idle:
-            idle.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")  # a browser keeps its connection open
+            # a browser keeps its connection open
+            idle.sendall(f"GET /health HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
             assert idle.recv(100).startswith(b"HTTP/1.1 200")
             began = time.monotonic()
             running.send_signal(number)

@@ -300,7 +300,6 @@ def test_a_download_is_logged_without_its_signature(served: Served, caplog: pyte
     url = served.url()
     mac = url.rpartition("m=")[2]
     with caplog.at_level(logging.INFO, "chargestream.firmware"):
-        logging.getLogger("chargestream").propagate = True
         served.client.get(url)
         served.client.get(url + "x")
         wait_for(lambda: served.server.counts.completed == 1, "the count")

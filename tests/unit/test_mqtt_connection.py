@@ -53,7 +53,6 @@ def said(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> list
 
 @pytest.fixture(autouse=True)
 def _heard(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    logging.getLogger("chargestream").propagate = True
     with caplog.at_level(logging.INFO, "chargestream"):
         yield
 
